@@ -1,0 +1,3 @@
+//! The switchboard.
+
+fn main() {}

@@ -1,0 +1,127 @@
+//! Questions between roles and their answers, as JSON: to a projector (`anteroom.ask.…`) and to
+//! admission (`anteroom.gate.…`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::id::Id;
+
+/// Visitors in one question: well within a message, and quick to answer.
+pub const VISITORS_PER_QUESTION_MAX: usize = 500;
+
+/// Where are these visitors?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceQuestion {
+    /// Who.
+    pub visitors: Vec<Id>,
+    /// The entry that must be applied before the answer.
+    pub at_least: u64,
+}
+
+/// Where they are, in the order of the question; `null` for one who never joined, said only by a
+/// projector that has applied everything up to the question.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlaceAnswer {
+    /// The last entry applied.
+    pub through: u64,
+    /// Each visitor's place.
+    pub places: Vec<Option<PlaceFound>>,
+}
+
+/// One visitor's place.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlaceFound {
+    /// Their ticket.
+    pub ticket: u32,
+    /// Their standing, as in the digest.
+    pub standing: u8,
+}
+
+/// Equal at an equal sequence, in every projector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyAnswer {
+    /// The last entry applied.
+    pub sequence: u64,
+    /// Of the state, hexadecimal.
+    pub digest: String,
+    /// Of the log, hexadecimal.
+    pub chain: String,
+}
+
+/// Tokens for visitors whose sockets this node holds, please.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MintQuestion {
+    /// Who.
+    pub visitors: Vec<Id>,
+}
+
+/// Their tokens, in the order of the question; `null` for one without a grant to be used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MintAnswer {
+    /// The tokens.
+    pub tokens: Vec<Option<Minted>>,
+}
+
+/// One token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Minted {
+    /// The JWT.
+    pub token: String,
+    /// Until when it can be used, seconds since 1970; later than the JWT says after an outage.
+    pub expires: i64,
+    /// The same in seconds from the answer.
+    pub expires_in: u64,
+}
+
+/// Use this token up, please.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RedeemQuestion {
+    /// The JWT.
+    pub token: String,
+    /// SHA-256 of the request's idempotency key, hexadecimal.
+    pub key: Option<String>,
+}
+
+/// The pass that it gave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RedeemAnswer {
+    /// The JWT.
+    pub pass: String,
+    /// Its end, seconds since 1970.
+    pub expires: i64,
+    /// The visitor.
+    pub visitor: Id,
+}
+
+/// An answer, or why there is none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer<T> {
+    /// The answer.
+    Ok(T),
+    /// Why not.
+    No(Refusal),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The question can't be read.
+    BadQuestion,
+    /// There is no such queue.
+    UnknownQueue,
+    /// What was asked for is not applied yet.
+    Behind,
+    /// The log can't be reached.
+    LogUnavailable,
+    /// This replica has stopped at an entry that it can't read.
+    Halted,
+    /// Not a token of this queue, or altered.
+    TokenInvalid,
+    /// Its time is over.
+    TokenExpired,
+    /// It was used.
+    TokenAlreadyUsed,
+}

@@ -1,0 +1,591 @@
+//! The log's entries as JSON, version 1. Described for everybody else by `schemas/event/`.
+//!
+//! What was once written stays readable for good: a limit in here may widen, never narrow, since
+//! an entry that was valid when it was written must not become void.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::queue::event::{
+    Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed, ReleaseReason,
+    Released, Removed, Seated, Seq, Setting, State, VisitorId,
+};
+use crate::wire::id::{Id, Whole};
+use crate::wire::policy;
+
+/// The version that is written, and the highest that is read.
+pub const VERSION: u64 = 1;
+
+/// Facts in one entry: with the longest names a payload stays well under the server's 1 MiB.
+pub const FACTS_PER_ENTRY_MAX: usize = 1_000;
+
+const TEXT_CHARS_MAX: usize = 300;
+const SECONDS_MAX: u64 = 30 * 86_400;
+const OUTAGE_SECONDS_MAX: u64 = 366 * 86_400;
+const KEYS_MAX: usize = 16;
+
+/// Who may write an entry: the token of the subject before the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writer {
+    /// A WebSocket node: facts that need no decision.
+    Node,
+    /// An admission worker: decisions.
+    Admission,
+}
+
+/// What a reader makes of one message of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// An entry.
+    Entry(Entry),
+    /// Void for every reader and for good: it can't be read, or is on the wrong subject.
+    Void {
+        /// Whether it stands on a subject that the admission fence counts.
+        fenced: bool,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Written by a newer version: this reader must not go on.
+    Newer {
+        /// The version that it names.
+        version: u64,
+    },
+}
+
+impl Read {
+    /// The entry that the fold applies; `None` when the reader must halt.
+    pub fn into_entry(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Void { fenced, .. } => Some(Entry::Void { fenced }),
+            Self::Newer { .. } => None,
+        }
+    }
+}
+
+/// Reads a message: `subject` is what follows `anteroom.log.<queue>.`, as `node.joined`.
+pub fn read(subject: &str, payload: &[u8]) -> Read {
+    match decode(subject, payload) {
+        Ok(entry) => Read::Entry(entry),
+        Err(why) => match serde_json::from_slice::<Peek>(payload) {
+            Ok(Peek { v }) if v.0 > VERSION => Read::Newer { version: v.0 },
+            _ => Read::Void { fenced: is_fenced(subject), why },
+        },
+    }
+}
+
+/// Writes an entry: who writes it, its kind, and the payload. `None` for a void one, which nobody
+/// writes.
+pub fn write(entry: &Entry) -> Option<(Writer, &'static str, Vec<u8>)> {
+    let (kind, json) = match entry {
+        Entry::Joined(seated) => ("joined", to_json(&SeatedJson::from(seated))),
+        Entry::Reconnected(seated) => ("reconnected", to_json(&SeatedJson::from(seated))),
+        Entry::Disconnected(seated) => ("disconnected", to_json(&SeatedJson::from(seated))),
+        Entry::Left(visitors) => ("left", to_json(&LeftJson::from(visitors.as_slice()))),
+        Entry::Decided(decision) => {
+            let (kind, json) = write_decision(decision);
+            return Some((Writer::Admission, kind, json?));
+        }
+        Entry::Void { .. } => return None,
+    };
+    Some((Writer::Node, kind, json?))
+}
+
+#[derive(Deserialize)]
+struct Peek {
+    v: Whole,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeatedJson {
+    v: Whole,
+    node: Id,
+    facts: Vec<SeatedFact>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeatedFact {
+    visitor: Id,
+    socket: Whole,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeftJson {
+    v: Whole,
+    facts: Vec<VisitorFact>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VisitorFact {
+    visitor: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionJson<F> {
+    v: Whole,
+    prev: Whole,
+    basis: Whole,
+    facts: Vec<F>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfiguredFact {
+    by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    policy: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    state: Option<StateJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    keys: Option<Vec<KeyJson>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    outage: Option<OutageJson>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StateJson {
+    Scheduled,
+    Open,
+    Paused,
+    Closed,
+    Deleted,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyJson {
+    kty: String,
+    crv: String,
+    kid: String,
+    x: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutageJson {
+    seconds: Whole,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdmittedFact {
+    visitor: Id,
+    jti: Id,
+    kid: String,
+    seconds: Whole,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RedeemedFact {
+    visitor: Id,
+    jti: Id,
+    kid: String,
+    seconds: Whole,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    key: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleasedFact {
+    visitor: Id,
+    jti: Id,
+    reason: ReasonJson,
+    by: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ReasonJson {
+    Released,
+    SessionOver,
+    Lapsed,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemovedFact {
+    visitor: Id,
+    by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeFact {
+    node: Id,
+}
+
+/// An optional field that is there has a value: `null` is not the same as leaving it out.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+type Fallible<T> = Result<T, String>;
+
+fn decode(subject: &str, payload: &[u8]) -> Fallible<Entry> {
+    match subject {
+        "node.joined" => seated(payload).map(Entry::Joined),
+        "node.reconnected" => seated(payload).map(Entry::Reconnected),
+        "node.disconnected" => seated(payload).map(Entry::Disconnected),
+        "node.left" => {
+            let json: LeftJson = from_json(payload)?;
+            version(json.v)?;
+            Ok(Entry::Left(visitors(json.facts)?))
+        }
+        "admission.configured" => decision(payload, configured, Facts::Configured),
+        "admission.admitted" => decision(payload, admitted, Facts::Admitted),
+        "admission.redeemed" => decision(payload, redeemed, Facts::Redeemed),
+        "admission.released" => decision(payload, released, Facts::Released),
+        "admission.expired" => {
+            decision(payload, |fact: VisitorFact| Ok(VisitorId(fact.visitor.0)), Facts::Expired)
+        }
+        "admission.removed" => decision(payload, removed, Facts::Removed),
+        "admission.node_lost" => {
+            decision(payload, |fact: NodeFact| Ok(NodeId(fact.node.0)), Facts::NodeLost)
+        }
+        other => Err(format!("no entry is written on the subject …{other}")),
+    }
+}
+
+/// Whether the subject is counted by the fence, `anteroom.log.<queue>.admission.*`.
+fn is_fenced(subject: &str) -> bool {
+    subject.strip_prefix("admission.").is_some_and(|kind| !kind.is_empty() && !kind.contains('.'))
+}
+
+fn from_json<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Fallible<T> {
+    serde_json::from_slice(payload).map_err(|error| error.to_string())
+}
+
+fn to_json<T: Serialize>(json: &T) -> Option<Vec<u8>> {
+    // These are plain structs of texts and numbers: writing them can't fail.
+    serde_json::to_vec(json).ok()
+}
+
+fn version(v: Whole) -> Fallible<()> {
+    if v.0 == VERSION { Ok(()) } else { Err(format!("version {} is not known", v.0)) }
+}
+
+fn bounded<T>(facts: Vec<T>) -> Fallible<Vec<T>> {
+    if (1..=FACTS_PER_ENTRY_MAX).contains(&facts.len()) {
+        return Ok(facts);
+    }
+    Err(format!("an entry has 1 to {FACTS_PER_ENTRY_MAX} facts, not {}", facts.len()))
+}
+
+fn visitors(facts: Vec<VisitorFact>) -> Fallible<Vec<VisitorId>> {
+    Ok(bounded(facts)?.into_iter().map(|fact| VisitorId(fact.visitor.0)).collect())
+}
+
+fn seated(payload: &[u8]) -> Fallible<Seated> {
+    let json: SeatedJson = from_json(payload)?;
+    version(json.v)?;
+    let facts = bounded(json.facts)?.into_iter();
+    let visitors = facts.map(|fact| (VisitorId(fact.visitor.0), fact.socket.0)).collect();
+    Ok(Seated { node: NodeId(json.node.0), visitors })
+}
+
+fn decision<F: for<'de> Deserialize<'de>, T>(
+    payload: &[u8],
+    convert: impl Fn(F) -> Fallible<T>,
+    facts: impl FnOnce(Vec<T>) -> Facts,
+) -> Fallible<Entry> {
+    let json: DecisionJson<F> = from_json(payload)?;
+    version(json.v)?;
+    let converted = bounded(json.facts)?.into_iter().map(convert).collect::<Fallible<Vec<T>>>()?;
+    Ok(Entry::Decided(Decision {
+        prev: Seq(json.prev.0),
+        basis: Seq(json.basis.0),
+        facts: facts(converted),
+    }))
+}
+
+fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
+    let by = text("by", fact.by)?;
+    let what = match fact {
+        ConfiguredFact {
+            policy: Some(value),
+            state: None,
+            reason: None,
+            keys: None,
+            outage: None,
+            ..
+        } => Setting::Policy(policy::parse(&value).map_err(|faults| {
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        })?),
+        ConfiguredFact {
+            policy: None,
+            state: Some(state),
+            reason,
+            keys: None,
+            outage: None,
+            ..
+        } => {
+            let reason = reason.map(|reason| text("reason", reason)).transpose()?;
+            Setting::State(read_state(state), reason)
+        }
+        ConfiguredFact {
+            policy: None,
+            state: None,
+            reason: None,
+            keys: Some(keys),
+            outage: None,
+            ..
+        } => {
+            if !(1..=KEYS_MAX).contains(&keys.len()) {
+                return Err(format!("keys has 1 to {KEYS_MAX} keys, not {}", keys.len()));
+            }
+            Setting::Keys(keys.into_iter().map(read_key).collect::<Fallible<_>>()?)
+        }
+        ConfiguredFact {
+            policy: None,
+            state: None,
+            reason: None,
+            keys: None,
+            outage: Some(outage),
+            ..
+        } => Setting::Outage { seconds: seconds(outage.seconds, OUTAGE_SECONDS_MAX)? },
+        _ => return Err("a fact sets one of policy, state (with reason), keys, outage".to_owned()),
+    };
+    Ok(Configured { by, what })
+}
+
+fn admitted(fact: AdmittedFact) -> Fallible<Admitted> {
+    Ok(Admitted {
+        visitor: VisitorId(fact.visitor.0),
+        jti: Jti(fact.jti.0),
+        kid: kid(fact.kid)?,
+        seconds: seconds(fact.seconds, SECONDS_MAX)?,
+    })
+}
+
+fn redeemed(fact: RedeemedFact) -> Fallible<Redeemed> {
+    Ok(Redeemed {
+        visitor: VisitorId(fact.visitor.0),
+        jti: Jti(fact.jti.0),
+        kid: kid(fact.kid)?,
+        seconds: seconds(fact.seconds, SECONDS_MAX)?,
+        key: fact
+            .key
+            .map(|key| from_hex(&key).ok_or("key is 64 hexadecimal digits"))
+            .transpose()?,
+    })
+}
+
+fn released(fact: ReleasedFact) -> Fallible<Released> {
+    Ok(Released {
+        visitor: VisitorId(fact.visitor.0),
+        jti: Jti(fact.jti.0),
+        reason: match fact.reason {
+            ReasonJson::Released => ReleaseReason::Released,
+            ReasonJson::SessionOver => ReleaseReason::SessionOver,
+            ReasonJson::Lapsed => ReleaseReason::Lapsed,
+        },
+        by: text("by", fact.by)?,
+    })
+}
+
+fn removed(fact: RemovedFact) -> Fallible<Removed> {
+    Ok(Removed {
+        visitor: VisitorId(fact.visitor.0),
+        by: text("by", fact.by)?,
+        reason: fact.reason.map(|reason| text("reason", reason)).transpose()?,
+    })
+}
+
+fn text(key: &str, value: String) -> Fallible<String> {
+    if (1..=TEXT_CHARS_MAX).contains(&value.chars().count()) {
+        return Ok(value);
+    }
+    Err(format!("{key} has 1 to {TEXT_CHARS_MAX} characters"))
+}
+
+fn kid(value: String) -> Fallible<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=64).contains(&value.len()) && value.bytes().all(plain) {
+        return Ok(value);
+    }
+    Err("kid has 1 to 64 of A-Z a-z 0-9 - _".to_owned())
+}
+
+fn seconds(value: Whole, max: u64) -> Fallible<u32> {
+    let within = (1..=max).contains(&value.0);
+    let seconds = u32::try_from(value.0).ok().filter(|_| within);
+    seconds.ok_or_else(|| format!("seconds is 1 to {max}, not {}", value.0))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 64 || !text.bytes().all(lower) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn read_key(json: KeyJson) -> Fallible<PublicKey> {
+    use base64::Engine as _;
+    if json.kty != "OKP" || json.crv != "Ed25519" {
+        return Err("a key is of kty OKP and crv Ed25519 (RFC 8037)".to_owned());
+    }
+    let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(json.x).ok();
+    let x = x.and_then(|x| x.try_into().ok()).ok_or("x is 32 bytes in base64url")?;
+    Ok(PublicKey { kid: kid(json.kid)?, x })
+}
+
+fn read_state(state: StateJson) -> State {
+    match state {
+        StateJson::Scheduled => State::Scheduled,
+        StateJson::Open => State::Open,
+        StateJson::Paused => State::Paused,
+        StateJson::Closed => State::Closed,
+        StateJson::Deleted => State::Deleted,
+    }
+}
+
+fn write_state(state: State) -> StateJson {
+    match state {
+        State::Scheduled => StateJson::Scheduled,
+        State::Open => StateJson::Open,
+        State::Paused => StateJson::Paused,
+        State::Closed => StateJson::Closed,
+        State::Deleted => StateJson::Deleted,
+    }
+}
+
+impl From<&Seated> for SeatedJson {
+    fn from(seated: &Seated) -> Self {
+        let fact = |(visitor, socket): &(VisitorId, u64)| SeatedFact {
+            visitor: Id(visitor.0),
+            socket: Whole(*socket),
+        };
+        Self {
+            v: Whole(VERSION),
+            node: Id(seated.node.0),
+            facts: seated.visitors.iter().map(fact).collect(),
+        }
+    }
+}
+
+impl From<&[VisitorId]> for LeftJson {
+    fn from(visitors: &[VisitorId]) -> Self {
+        Self { v: Whole(VERSION), facts: visitors.iter().map(visitor_fact).collect() }
+    }
+}
+
+fn visitor_fact(visitor: &VisitorId) -> VisitorFact {
+    VisitorFact { visitor: Id(visitor.0) }
+}
+
+fn write_decision(decision: &Decision) -> (&'static str, Option<Vec<u8>>) {
+    match &decision.facts {
+        Facts::Configured(facts) => ("configured", facts_json(decision, facts, configured_fact)),
+        Facts::Admitted(facts) => ("admitted", facts_json(decision, facts, admitted_fact)),
+        Facts::Redeemed(facts) => ("redeemed", facts_json(decision, facts, redeemed_fact)),
+        Facts::Released(facts) => ("released", facts_json(decision, facts, released_fact)),
+        Facts::Expired(facts) => ("expired", facts_json(decision, facts, visitor_fact)),
+        Facts::Removed(facts) => ("removed", facts_json(decision, facts, removed_fact)),
+        Facts::NodeLost(facts) => {
+            ("node_lost", facts_json(decision, facts, |node| NodeFact { node: Id(node.0) }))
+        }
+    }
+}
+
+fn facts_json<T, F: Serialize>(
+    decision: &Decision,
+    facts: &[T],
+    convert: impl Fn(&T) -> F,
+) -> Option<Vec<u8>> {
+    to_json(&DecisionJson {
+        v: Whole(VERSION),
+        prev: Whole(decision.prev.0),
+        basis: Whole(decision.basis.0),
+        facts: facts.iter().map(convert).collect(),
+    })
+}
+
+fn configured_fact(fact: &Configured) -> ConfiguredFact {
+    let mut json = ConfiguredFact {
+        by: fact.by.clone(),
+        policy: None,
+        state: None,
+        reason: None,
+        keys: None,
+        outage: None,
+    };
+    match &fact.what {
+        Setting::Policy(policy) => json.policy = Some(policy::write(policy)),
+        Setting::State(state, reason) => {
+            json.state = Some(write_state(*state));
+            json.reason.clone_from(reason);
+        }
+        Setting::Keys(keys) => json.keys = Some(keys.iter().map(key_json).collect()),
+        Setting::Outage { seconds } => {
+            json.outage = Some(OutageJson { seconds: Whole(u64::from(*seconds)) });
+        }
+    }
+    json
+}
+
+fn key_json(key: &PublicKey) -> KeyJson {
+    use base64::Engine as _;
+    KeyJson {
+        kty: "OKP".to_owned(),
+        crv: "Ed25519".to_owned(),
+        kid: key.kid.clone(),
+        x: base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.x),
+    }
+}
+
+fn admitted_fact(fact: &Admitted) -> AdmittedFact {
+    AdmittedFact {
+        visitor: Id(fact.visitor.0),
+        jti: Id(fact.jti.0),
+        kid: fact.kid.clone(),
+        seconds: Whole(u64::from(fact.seconds)),
+    }
+}
+
+fn redeemed_fact(fact: &Redeemed) -> RedeemedFact {
+    RedeemedFact {
+        visitor: Id(fact.visitor.0),
+        jti: Id(fact.jti.0),
+        kid: fact.kid.clone(),
+        seconds: Whole(u64::from(fact.seconds)),
+        key: fact.key.map(|key| crate::queue::digest::hex(&key)),
+    }
+}
+
+fn released_fact(fact: &Released) -> ReleasedFact {
+    ReleasedFact {
+        visitor: Id(fact.visitor.0),
+        jti: Id(fact.jti.0),
+        reason: match fact.reason {
+            ReleaseReason::Released => ReasonJson::Released,
+            ReleaseReason::SessionOver => ReasonJson::SessionOver,
+            ReleaseReason::Lapsed => ReasonJson::Lapsed,
+        },
+        by: fact.by.clone(),
+    }
+}
+
+fn removed_fact(fact: &Removed) -> RemovedFact {
+    RemovedFact { visitor: Id(fact.visitor.0), by: fact.by.clone(), reason: fact.reason.clone() }
+}

@@ -1,0 +1,206 @@
+//! What the projector tells all nodes: frames of changes, and a snapshot to begin with. Bincode,
+//! for a moment's use: both sides are of one release or take a new snapshot.
+//!
+//! A frame says what moved, so its size does not depend on how many people wait.
+
+use bincode::config::Configuration;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Raised with every change of these types; a node drops frames of another version.
+pub const FEED_VERSION: u16 = 1;
+
+/// A frame's deltas are split over several frames above this. It keeps one message quick to copy
+/// to every node, and far from the server's limit of 1 MiB.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// One message of the feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// [`FEED_VERSION`].
+    pub version: u16,
+    /// The stream's identity: when it was created, in nanoseconds.
+    pub stream: i64,
+    /// The last entry that the projector has applied.
+    pub through: u64,
+    /// The last entry that had a delta, be it in this frame or an earlier one.
+    pub last_delta: u64,
+    /// For how long the projector has known of entries that it has not applied, in milliseconds.
+    pub behind_millis: u32,
+    /// People with a token, used or not.
+    pub inside: u32,
+    /// Bytes of the stream, in thousandths of its limit.
+    pub full_milli: u16,
+    /// People a minute that are let in, in thousandths.
+    pub pace_milli: Option<u64>,
+    /// What moved, in log order.
+    pub deltas: Vec<Delta>,
+}
+
+/// What one entry of the log moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The entry.
+    pub seq: u64,
+    /// The entry of the delta before this one: what a node must have applied to apply this.
+    pub prev: u64,
+    /// New places.
+    pub joined: Option<Joined>,
+    /// Places that are on a socket of this node now, and not on the one they were on before.
+    pub came: Option<Came>,
+    /// Grants.
+    pub admitted: Vec<Grant>,
+    /// Tickets whose token was used, ascending, as gaps.
+    pub entered: Vec<u32>,
+    /// Tickets whose place ended, by how.
+    pub ended: Vec<Ended>,
+    /// Grants whose pass is refused from now on.
+    pub revoked: Vec<[u8; 16]>,
+    /// Nodes that were declared lost.
+    pub lost: Vec<[u8; 16]>,
+    /// The configuration, when it changed.
+    pub config: Option<Config>,
+}
+
+/// New places of one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The first ticket; the others follow it.
+    pub first: u32,
+    /// How many.
+    pub accepted: u32,
+    /// Which facts of the entry gave no place, ascending.
+    pub ignored: Vec<u32>,
+}
+
+/// Places that came to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Came {
+    /// The node.
+    pub node: [u8; 16],
+    /// Ticket and the node's number for the socket.
+    pub sockets: Vec<(u32, u64)>,
+}
+
+/// One grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Whose.
+    pub ticket: u32,
+    /// Its name.
+    pub jti: [u8; 16],
+}
+
+/// Places that ended in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The standing, as in the digest.
+    pub standing: u8,
+    /// The tickets, ascending, as gaps.
+    pub tickets: Vec<u32>,
+}
+
+/// What an operator set, and the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The policy as JSON.
+    pub policy: String,
+    /// The state, as in the digest.
+    pub state: u8,
+    /// What visitors are told about it.
+    pub reason: Option<String>,
+    /// Key ids and public keys.
+    pub keys: Vec<(String, [u8; 32])>,
+}
+
+/// Everything that a node has to know of a queue, at one sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`FEED_VERSION`].
+    pub version: u16,
+    /// The stream's identity.
+    pub stream: i64,
+    /// The last entry applied.
+    pub through: u64,
+    /// The last entry that had a delta.
+    pub last_delta: u64,
+    /// How many tickets were given.
+    pub tickets: u32,
+    /// Words of zeros left out in front of `words`.
+    pub skipped: u32,
+    /// Who waits: a bitmap, 64 tickets a word, lowest first.
+    pub words: Vec<u64>,
+    /// Grants not used yet.
+    pub unused: Vec<Grant>,
+    /// Grants whose pass is refused though its time is not over.
+    pub revoked: Vec<[u8; 16]>,
+    /// The configuration.
+    pub config: Config,
+    /// As in a frame.
+    pub inside: u32,
+    /// As in a frame.
+    pub full_milli: u16,
+    /// As in a frame.
+    pub pace_milli: Option<u64>,
+}
+
+/// Why bytes are no frame or snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error("not a feed message of this version: {0}")]
+pub struct NotFeed(String);
+
+/// Ascending numbers as the first and then the gaps: small numbers, so few bytes.
+pub fn to_gaps(ascending: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let mut before = 0;
+    let gap = |number: u32| number.wrapping_sub(std::mem::replace(&mut before, number));
+    ascending.into_iter().map(gap).collect()
+}
+
+/// The numbers that [`to_gaps`] was given.
+pub fn from_gaps(gaps: &[u32]) -> impl Iterator<Item = u32> + '_ {
+    gaps.iter().scan(0u32, |before, gap| {
+        *before = before.wrapping_add(*gap);
+        Some(*before)
+    })
+}
+
+/// Writes a frame or a snapshot.
+pub fn write<T: Serialize>(message: &T) -> Vec<u8> {
+    // Plain data into memory: writing it can't fail.
+    bincode::serde::encode_to_vec(message, compact()).unwrap_or_default()
+}
+
+/// Reads a frame; of another version it is an error.
+pub fn read_frame(bytes: &[u8]) -> Result<Frame, NotFeed> {
+    let frame: Frame = read(bytes)?;
+    version(frame.version)?;
+    Ok(frame)
+}
+
+/// Reads a snapshot; of another version it is an error.
+pub fn read_snapshot(bytes: &[u8]) -> Result<Snapshot, NotFeed> {
+    let snapshot: Snapshot = read(bytes)?;
+    version(snapshot.version)?;
+    Ok(snapshot)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotFeed> {
+    let read = bincode::serde::decode_from_slice(bytes, compact());
+    let (message, used) = read.map_err(|error| NotFeed(error.to_string()))?;
+    if used == bytes.len() { Ok(message) } else { Err(NotFeed("bytes are left over".to_owned())) }
+}
+
+fn version(version: u16) -> Result<(), NotFeed> {
+    if version == FEED_VERSION { Ok(()) } else { Err(NotFeed(format!("version {version}"))) }
+}
+
+/// Numbers in as few bytes as they need. A claimed length allocates nothing before its bytes came,
+/// and nothing above 16 MiB is read at all.
+fn compact() -> Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<READ_BYTES_MAX>,
+> {
+    bincode::config::standard().with_limit::<READ_BYTES_MAX>()
+}
+
+const READ_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -1,3 +1,8 @@
 //! map
 pub mod queue;
 pub mod wire;
+pub mod clock;
+pub mod ids;
+pub mod shutdown;
+pub mod telemetry;
+pub mod log;

@@ -1,0 +1,379 @@
+//! Facts of a node into the log: group commit.
+//!
+//! One entry is under way at a time. What arrives meanwhile goes into the next, so an entry costs
+//! one fsync however many facts it holds, and a fact that arrives alone leaves at once. An entry
+//! whose fate is unknown is resolved before the next one is sent: facts never overtake one another.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::log::connection::Log;
+use crate::log::publish::{PublishError, Stored};
+use crate::log::stream::DEDUP_WINDOW_SECONDS;
+use crate::log::subjects::{self, QueueId};
+use crate::queue::event::{Entry, NodeId, Seated, Seq, Socket, VisitorId};
+use crate::shutdown::Shutdown;
+use crate::wire;
+use crate::wire::event::FACTS_PER_ENTRY_MAX;
+
+/// Facts that wait to be written, per queue. Beyond it nodes answer that the log can't be reached:
+/// at 50,000 facts a second this is about a second of work, and some tens of megabytes.
+pub const FACTS_WAITING_MAX: usize = 65_536;
+
+/// A fact that a node may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeFact {
+    /// A visitor took a place, on this socket.
+    Joined(VisitorId, Socket),
+    /// A visitor is present (again), on this socket.
+    Reconnected(VisitorId, Socket),
+    /// This socket of the visitor is gone.
+    Disconnected(VisitorId, Socket),
+    /// A visitor gave their place up.
+    Left(VisitorId),
+}
+
+/// Where a fact is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The entry.
+    pub seq: Seq,
+    /// Which fact of the entry.
+    pub index: u32,
+}
+
+/// Why a fact is not in the log and never will be by this append.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The stream is at its limit.
+    #[error("the log is full")]
+    Full,
+    /// Too many facts wait already.
+    #[error("too many facts wait for the log")]
+    Busy,
+    /// The server refused it.
+    #[error("the log refused: {0}")]
+    Refused(String),
+    /// The process is stopping.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// Takes facts for one queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Appender {
+    to_writer: mpsc::Sender<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    fact: NodeFact,
+    done: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+impl Appender {
+    /// Starts the writer of a queue. It goes on writing what it has when asked to stop.
+    pub fn start(log: &Log, queue: &QueueId, shutdown: &Shutdown) -> Self {
+        let (to_writer, facts) = mpsc::channel(FACTS_WAITING_MAX);
+        let writer = Writer {
+            log: log.clone(),
+            queue: queue.clone(),
+            // Names this writer's entries to the server's duplicate window; no fact depends on it.
+            id: crate::ids::node().to_string(),
+            entries: 0,
+            stored_to: Seq(0),
+            waiting: VecDeque::new(),
+        };
+        shutdown.spawn(writer.run(facts, shutdown.clone()));
+        Self { to_writer }
+    }
+
+    /// Hands a fact over. What comes back tells, perhaps much later, where it is stored or that it
+    /// is not; whoever loses interest drops it, and the fact is written all the same.
+    pub fn append(&self, fact: NodeFact) -> Result<Pending, AppendError> {
+        let (done, pending) = oneshot::channel();
+        match self.to_writer.try_send(Waiting { fact, done }) {
+            Ok(()) => Ok(Pending(pending)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(AppendError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(AppendError::Stopping),
+        }
+    }
+}
+
+/// A fact on its way.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Appended, AppendError>>);
+
+impl Pending {
+    /// Waits until its fate is known. Safe to cancel.
+    pub async fn known(&mut self) -> Result<Appended, AppendError> {
+        (&mut self.0).await.unwrap_or(Err(AppendError::Stopping))
+    }
+}
+
+struct Writer {
+    log: Log,
+    queue: QueueId,
+    id: String,
+    entries: u64,
+    /// The last entry of this writer that was acknowledged: where reading back begins.
+    stored_to: Seq,
+    waiting: VecDeque<Waiting>,
+}
+
+/// The first pause before an entry is sent again, and the longest.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// For so long the same message id is sent again; after that the server may have forgotten it.
+const SAME_ID_MAX: Duration = Duration::from_secs(DEDUP_WINDOW_SECONDS / 2);
+/// How long a stopping writer tries to write what it has.
+const STOPPING_MAX: Duration = Duration::from_secs(5);
+
+impl Writer {
+    async fn run(mut self, mut facts: mpsc::Receiver<Waiting>, shutdown: Shutdown) {
+        let mut deadline: Option<Instant> = None;
+        loop {
+            if self.waiting.is_empty() {
+                tokio::select! {
+                    fact = facts.recv() => match fact {
+                        Some(fact) => self.waiting.push_back(fact),
+                        None => return,
+                    },
+                    () = shutdown.stopped(), if deadline.is_none() => {
+                        // Whoever is closing sockets now still hands facts over.
+                        deadline = Some(clock::monotonic() + STOPPING_MAX);
+                    }
+                    () = sleep_until(deadline), if deadline.is_some() => return,
+                }
+            }
+            while self.waiting.len() < FACTS_WAITING_MAX {
+                let Ok(fact) = facts.try_recv() else { break };
+                self.waiting.push_back(fact);
+            }
+            if self.waiting.is_empty() {
+                continue;
+            }
+            let batch = take_batch(&mut self.waiting);
+            let stopping = async {
+                shutdown.stopped().await;
+                tokio::time::sleep(STOPPING_MAX).await;
+            };
+            tokio::select! {
+                () = self.write(batch) => {}
+                () = stopping => return,
+            }
+        }
+    }
+
+    /// Writes one entry, however long it takes, and tells everyone in it.
+    async fn write(&mut self, batch: Vec<Waiting>) {
+        let entry = to_entry(batch.iter().map(|waiting| waiting.fact));
+        let Some((writer, kind, payload)) = entry.as_ref().and_then(wire::event::write) else {
+            return;
+        };
+        let subject = subjects::log(&self.queue, writer, kind);
+        let fate = self.store(subject, payload.into()).await;
+        if let Ok(stored) = &fate {
+            self.stored_to = stored.seq;
+        }
+        for (index, waiting) in (0..).zip(batch) {
+            let told = match &fate {
+                Ok(stored) => Ok(Appended { seq: stored.seq, index }),
+                Err(error) => Err(error.clone()),
+            };
+            // Nobody listens when the visitor has gone meanwhile.
+            let _ = waiting.done.send(told);
+        }
+    }
+
+    async fn store(&mut self, subject: String, payload: Bytes) -> Result<Stored, AppendError> {
+        let mut id = self.next_id();
+        let mut first_sent: Option<Instant> = None;
+        let mut wait = RETRY_WAIT_MIN;
+        loop {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Msg-Id", id.as_str());
+            match self.log.publish(subject.clone(), headers, payload.clone()).await {
+                // A duplicate of an id that was never sent before is somebody else's message.
+                Ok(Stored { duplicate: true, .. }) if first_sent.is_none() => id = self.next_id(),
+                Ok(stored) => return Ok(stored),
+                Err(PublishError::Full) => return Err(AppendError::Full),
+                Err(PublishError::Refused(why)) => {
+                    tracing::error!(queue = %self.queue, why, "the log refused an entry");
+                    return Err(AppendError::Refused(why));
+                }
+                Err(PublishError::Unknown | PublishError::FenceLost) => {
+                    first_sent.get_or_insert_with(clock::monotonic);
+                }
+                Err(PublishError::Away) => {}
+            }
+            if let Some(first) = first_sent
+                && clock::monotonic().duration_since(first) > SAME_ID_MAX
+            {
+                match self.read_back(&subject, &id).await {
+                    Some(Some(stored)) => return Ok(stored),
+                    Some(None) => {
+                        id = self.next_id();
+                        first_sent = None;
+                    }
+                    None => {}
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (2 * wait).min(RETRY_WAIT_MAX);
+        }
+    }
+
+    /// Looks for an entry with this message id. `None` when the log can't be read now.
+    async fn read_back(&self, subject: &str, id: &str) -> Option<Option<Stored>> {
+        let mut next = Seq(self.stored_to.0 + 1);
+        loop {
+            let found = self.log.fetch_messages(&self.queue, next, subject, FETCHED_AT_ONCE).await;
+            let found = found.ok()?;
+            if found.is_empty() {
+                return Some(None);
+            }
+            for message in &found {
+                let headers = message.headers.as_ref()?;
+                let text = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+                let seq = Seq(text("Nats-Sequence")?.parse().ok()?);
+                if text("Nats-Msg-Id") == Some(id) {
+                    return Some(Some(Stored { seq, duplicate: true }));
+                }
+                next = Seq(seq.0 + 1);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> String {
+        self.entries += 1;
+        format!("{}-{}", self.id, self.entries)
+    }
+}
+
+const FETCHED_AT_ONCE: usize = 500;
+
+async fn sleep_until(deadline: Option<Instant>) {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::monotonic()));
+    tokio::time::sleep(left.unwrap_or_default()).await;
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Joined(NodeId),
+    Reconnected(NodeId),
+    Disconnected(NodeId),
+    Left,
+}
+
+fn kind(fact: &NodeFact) -> (Kind, VisitorId) {
+    match fact {
+        NodeFact::Joined(visitor, socket) => (Kind::Joined(socket.node), *visitor),
+        NodeFact::Reconnected(visitor, socket) => (Kind::Reconnected(socket.node), *visitor),
+        NodeFact::Disconnected(visitor, socket) => (Kind::Disconnected(socket.node), *visitor),
+        NodeFact::Left(visitor) => (Kind::Left, *visitor),
+    }
+}
+
+/// Takes the next entry's facts: all of the kind of the first one, in order, but none that would
+/// overtake an earlier fact of the same visitor.
+fn take_batch(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let Some(first) = waiting.front().map(|waiting| kind(&waiting.fact).0) else {
+        return Vec::new();
+    };
+    let mut batch = Vec::new();
+    let mut left = VecDeque::new();
+    let mut held_back = BTreeSet::new();
+    while let Some(next) = waiting.pop_front() {
+        let (kind, visitor) = kind(&next.fact);
+        if batch.len() == FACTS_PER_ENTRY_MAX {
+            left.push_back(next);
+            left.append(waiting);
+        } else if kind == first && !held_back.contains(&visitor) {
+            batch.push(next);
+        } else {
+            held_back.insert(visitor);
+            left.push_back(next);
+        }
+    }
+    *waiting = left;
+    batch
+}
+
+fn to_entry(facts: impl Iterator<Item = NodeFact>) -> Option<Entry> {
+    let mut visitors = Vec::new();
+    let mut entry_kind = None;
+    for fact in facts {
+        let (kind, visitor) = kind(&fact);
+        entry_kind = Some(kind);
+        let number = match fact {
+            NodeFact::Joined(_, socket)
+            | NodeFact::Reconnected(_, socket)
+            | NodeFact::Disconnected(_, socket) => socket.number,
+            NodeFact::Left(_) => 0,
+        };
+        visitors.push((visitor, number));
+    }
+    Some(match entry_kind? {
+        Kind::Joined(node) => Entry::Joined(Seated { node, visitors }),
+        Kind::Reconnected(node) => Entry::Reconnected(Seated { node, visitors }),
+        Kind::Disconnected(node) => Entry::Disconnected(Seated { node, visitors }),
+        Kind::Left => Entry::Left(visitors.into_iter().map(|(visitor, _)| visitor).collect()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId([1; 16]);
+
+    fn batches(facts: &[NodeFact]) -> Vec<Vec<NodeFact>> {
+        let waiting = |fact: &NodeFact| Waiting { fact: *fact, done: oneshot::channel().0 };
+        let mut waiting: VecDeque<Waiting> = facts.iter().map(waiting).collect();
+        let mut batches = Vec::new();
+        while !waiting.is_empty() {
+            batches.push(take_batch(&mut waiting).iter().map(|waiting| waiting.fact).collect());
+        }
+        batches
+    }
+
+    #[test]
+    fn an_entry_is_of_one_kind_and_no_fact_of_a_visitor_overtakes_another() {
+        let (ann, bob, cid) = (VisitorId([7; 16]), VisitorId([8; 16]), VisitorId([9; 16]));
+        let socket = Socket { node: NODE, number: 1 };
+        let facts = [
+            NodeFact::Joined(ann, socket),
+            NodeFact::Disconnected(ann, socket),
+            NodeFact::Joined(bob, socket),
+            NodeFact::Reconnected(ann, socket),
+            NodeFact::Disconnected(bob, socket),
+            NodeFact::Joined(cid, socket),
+        ];
+        assert_eq!(
+            batches(&facts),
+            [
+                vec![facts[0], facts[2], facts[5]],
+                vec![facts[1], facts[4]],
+                vec![facts[3]],
+            ]
+        );
+    }
+
+    #[test]
+    fn an_entry_is_bounded_and_of_one_node() {
+        let visitor = |n: usize| VisitorId([u8::try_from(n % 251).unwrap(); 16]);
+        let many: Vec<NodeFact> =
+            (0..FACTS_PER_ENTRY_MAX + 1).map(|n| NodeFact::Left(visitor(n))).collect();
+        let sizes: Vec<usize> = batches(&many).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [FACTS_PER_ENTRY_MAX, 1]);
+        let socket = |node: u8| Socket { node: NodeId([node; 16]), number: 0 };
+        let two = [NodeFact::Joined(visitor(1), socket(1)), NodeFact::Joined(visitor(2), socket(2))];
+        assert_eq!(batches(&two).len(), 2);
+    }
+}

@@ -1,0 +1,64 @@
+//! One connection to NATS. It comes back by itself for as long as the process lives.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event};
+
+/// Above this an unanswered request counts as lost. An append to a busy disk takes milliseconds; a
+/// visitor is told after 3 s that the log does not answer, so the answer must be known by then.
+pub const REQUEST_SECONDS_MAX: Duration = Duration::from_millis(2_500);
+
+/// Messages that wait in this process for one subscriber before further ones are dropped. A tail
+/// that missed some reads them from the log; it holds entries, not people.
+const SUBSCRIPTION_MESSAGES_MAX: usize = 16_384;
+
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// A handle to the log and to what is said beside it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub(super) client: Client,
+}
+
+/// The address can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("can't use the NATS address: {0}")]
+pub struct ConnectError(String);
+
+impl Log {
+    /// Connects to `url`, as `nats://user:password@host:port`, and keeps trying. Comes back at
+    /// once, connected or not: a role starts without a log and says that it has none.
+    pub async fn connect(url: &str, name: &str) -> Result<Self, ConnectError> {
+        let options = ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .reconnect_delay_callback(|attempts| {
+                let millis = u64::try_from(attempts).unwrap_or(u64::MAX).saturating_mul(50);
+                RECONNECT_WAIT_MAX.min(Duration::from_millis(millis))
+            })
+            .ping_interval(Duration::from_secs(5))
+            .request_timeout(Some(REQUEST_SECONDS_MAX))
+            .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
+            .event_callback(async |event| note(&event));
+        // The address holds a password: the error says what is wrong with it, not what it is.
+        let client = options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
+        Ok(Self { client })
+    }
+
+    /// Whether there is a connection at the moment.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+}
+
+fn note(event: &Event) {
+    if matches!(event, Event::Connected) {
+        tracing::info!("connected to the log");
+    } else if matches!(event, Event::Disconnected) {
+        tracing::warn!("the connection to the log is lost; trying again");
+    } else {
+        tracing::debug!(%event, "log connection");
+    }
+}

@@ -1,0 +1,209 @@
+//! The stream of a queue: its one template, and what the server says of it.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::log::connection::Log;
+use crate::log::subjects::{self, QueueId};
+use crate::queue::event::{At, Seq};
+
+/// The server forgets message ids after this; an append is resolved within half of it.
+pub const DEDUP_WINDOW_SECONDS: u64 = 120;
+
+/// What differs between installations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that the stream of one queue may hold.
+    pub max_bytes: i64,
+    /// Servers that hold a copy: 1, 3 or 5.
+    pub replicas: u8,
+}
+
+/// What the server says of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The stream's identity: when it was created.
+    pub created: At,
+    /// The first sequence that it still has; 1, since nothing is ever deleted.
+    pub first: Seq,
+    /// The last sequence.
+    pub last: Seq,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub max_bytes: u64,
+    /// The server's time when it answered.
+    pub now: At,
+}
+
+/// Why a stream could not be looked at or made.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// There is no such stream.
+    #[error("there is no stream for this queue")]
+    Missing,
+    /// The server can't be reached, or has no leader.
+    #[error("the log can't be reached: {0}")]
+    Away(String),
+    /// The server said no.
+    #[error("the log refused: {0}")]
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Reply<T> {
+    error: Option<ApiError>,
+    #[serde(flatten)]
+    body: Option<T>,
+}
+
+/// An error as JetStream's API writes it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ApiError {
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) err_code: u32,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+#[derive(Deserialize)]
+struct InfoJson {
+    created: String,
+    ts: String,
+    config: ConfigJson,
+    state: StateJson,
+}
+
+#[derive(Deserialize)]
+struct ConfigJson {
+    max_bytes: i64,
+}
+
+#[derive(Deserialize)]
+struct StateJson {
+    bytes: u64,
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct NamesJson {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+    #[serde(default)]
+    total: usize,
+}
+
+impl Log {
+    /// Makes the stream of a queue, or finds that it is there.
+    pub async fn create_stream(&self, queue: &QueueId, limits: Limits) -> Result<Info, StreamError> {
+        let subject = format!("$JS.API.STREAM.CREATE.{}", subjects::stream(queue));
+        let made = self.api::<InfoJson>(subject, &template(queue, limits)).await;
+        match made {
+            Ok(_) => self.stream_info(queue).await,
+            // Already there, perhaps with limits of its own: it is used as it is.
+            Err(ApiFailure::Api(error)) if error.err_code == STREAM_NAME_IN_USE => {
+                self.stream_info(queue).await
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// What the server says of a queue's stream now.
+    pub async fn stream_info(&self, queue: &QueueId) -> Result<Info, StreamError> {
+        let subject = format!("$JS.API.STREAM.INFO.{}", subjects::stream(queue));
+        let info: InfoJson = self.api(subject, &json!({})).await?;
+        let instant = |text: &str| {
+            clock::parse_rfc3339(text).ok_or_else(|| StreamError::Refused(format!("time {text}")))
+        };
+        Ok(Info {
+            created: instant(&info.created)?,
+            first: Seq(info.state.first_seq),
+            last: Seq(info.state.last_seq),
+            bytes: info.state.bytes,
+            max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
+            now: instant(&info.ts)?,
+        })
+    }
+
+    /// The queues that have a stream.
+    pub async fn queues(&self) -> Result<Vec<QueueId>, StreamError> {
+        let mut queues = Vec::new();
+        let mut offset = 0;
+        loop {
+            let page: NamesJson = self
+                .api("$JS.API.STREAM.NAMES".to_owned(), &json!({"offset": offset}))
+                .await?;
+            let names = page.streams.unwrap_or_default();
+            offset += names.len();
+            queues.extend(names.iter().filter_map(|name| subjects::queue_of_stream(name)));
+            if names.is_empty() || offset >= page.total {
+                return Ok(queues);
+            }
+        }
+    }
+
+    async fn api<T: for<'de> Deserialize<'de>>(
+        &self,
+        subject: String,
+        body: &Value,
+    ) -> Result<T, ApiFailure> {
+        if !self.is_connected() {
+            return Err(ApiFailure::Away("there is no connection".to_owned()));
+        }
+        let reply = self.client.request(subject, body.to_string().into()).await;
+        let message = reply.map_err(|error| ApiFailure::Away(error.to_string()))?;
+        let reply: Reply<T> = serde_json::from_slice(&message.payload)
+            .map_err(|error| ApiFailure::Away(error.to_string()))?;
+        match (reply.error, reply.body) {
+            (Some(error), _) => Err(ApiFailure::Api(error)),
+            (None, Some(body)) => Ok(body),
+            (None, None) => Err(ApiFailure::Away("an answer of another shape".to_owned())),
+        }
+    }
+}
+
+const STREAM_NOT_FOUND: u32 = 10_059;
+const STREAM_NAME_IN_USE: u32 = 10_058;
+/// "No leader yet" and the like: it passes.
+const UNAVAILABLE: u16 = 503;
+
+enum ApiFailure {
+    Away(String),
+    Api(ApiError),
+}
+
+impl From<ApiFailure> for StreamError {
+    fn from(failure: ApiFailure) -> Self {
+        match failure {
+            ApiFailure::Away(why) => Self::Away(why),
+            ApiFailure::Api(error) if error.err_code == STREAM_NOT_FOUND => Self::Missing,
+            ApiFailure::Api(error) if error.code == UNAVAILABLE => Self::Away(error.description),
+            ApiFailure::Api(error) => Self::Refused(error.description),
+        }
+    }
+}
+
+/// The stream of every queue. History is complete: nothing is aged out, deleted or purged, and a
+/// full stream refuses rather than forgets.
+fn template(queue: &QueueId, limits: Limits) -> Value {
+    json!({
+        "name": subjects::stream(queue),
+        "subjects": [subjects::log_all(queue)],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_age": 0,
+        "max_msgs": -1,
+        "max_bytes": limits.max_bytes,
+        "max_msgs_per_subject": -1,
+        "num_replicas": limits.replicas,
+        "duplicate_window": DEDUP_WINDOW_SECONDS * 1_000_000_000,
+        "deny_delete": true,
+        "deny_purge": true,
+        "allow_direct": true,
+        "republish": {"src": subjects::log_all(queue), "dest": subjects::stored_all(queue)},
+    })
+}

@@ -1,0 +1,285 @@
+//! Reading the log from a sequence on, in order and without a gap, for as long as one likes.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::log::connection::{Log, REQUEST_SECONDS_MAX};
+use crate::log::stream::{Info, StreamError};
+use crate::log::subjects::{self, QueueId};
+use crate::queue::event::{At, Seq};
+use crate::shutdown::Shutdown;
+
+/// One message of the log, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where.
+    pub seq: Seq,
+    /// When it was stored.
+    pub stored: At,
+    /// Its subject.
+    pub subject: String,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// What a reader hears.
+#[derive(Debug)]
+pub enum Heard {
+    /// The next messages, in order.
+    Records(Vec<Record>),
+    /// What the server says of the stream: about each second, so silence means something.
+    Info(Info),
+    /// The log can't be reached, since this point of the machine's time.
+    Away(Instant),
+    /// The reader must not go on.
+    Halt(Halt),
+}
+
+/// Why a reader must not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// Entries are missing.
+    #[error("entry {expected:?} is missing; the next one there is {found:?}")]
+    Gap {
+        /// The one that should come.
+        expected: Seq,
+        /// The one that came.
+        found: Seq,
+    },
+    /// It is another stream than the one that was read before, or has lost its end.
+    #[error("this is not the stream that was read before")]
+    OtherStream,
+    /// An entry is of a newer version than this program reads.
+    #[error("entry {seq:?} is of version {version}, which this program can't read: upgrade it")]
+    Newer {
+        /// The entry.
+        seq: Seq,
+        /// Its version.
+        version: u64,
+    },
+}
+
+/// Messages fetched at once: about what one reply buffer of the server holds.
+const FETCH_MESSAGES: usize = 500;
+const FETCH_BYTES: usize = 1_000_000;
+/// Batches that wait for a slow reader; then fetching waits.
+const BATCHES_WAITING_MAX: usize = 4;
+/// How often the stream is looked at: the bound on how late a missed message is noticed.
+const INFO_EVERY: Duration = Duration::from_secs(1);
+/// A fetch whose next reply does not come within this is begun anew.
+const FETCH_WAIT_MAX: Duration = REQUEST_SECONDS_MAX;
+
+/// Follows the log of a queue from `next` on. With `identity`, only that stream will do.
+pub fn follow(
+    log: &Log,
+    queue: &QueueId,
+    next: Seq,
+    identity: Option<At>,
+    shutdown: &Shutdown,
+) -> mpsc::Receiver<Heard> {
+    let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
+    let tail = Tail { log: log.clone(), queue: queue.clone(), next, identity, to_reader };
+    let stopping = shutdown.clone();
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = tail.run() => {}
+            () = stopping.stopped() => {}
+        }
+    });
+    reader
+}
+
+struct Tail {
+    log: Log,
+    queue: QueueId,
+    next: Seq,
+    identity: Option<At>,
+    to_reader: mpsc::Sender<Heard>,
+}
+
+/// Nobody reads any more, or must not.
+struct Done;
+
+impl Tail {
+    async fn run(mut self) {
+        let Ok(mut live) = self.log.client.subscribe(subjects::stored_all(&self.queue)).await else {
+            return;
+        };
+        let mut away_since = None;
+        loop {
+            let heard = match self.look().await {
+                Ok(_) => {
+                    away_since = None;
+                    self.listen(&mut live).await
+                }
+                Err(Halted::For(halt)) => self.tell(Heard::Halt(halt)).await.and(Err(Done)),
+                Err(Halted::Away) => {
+                    let since = *away_since.get_or_insert_with(clock::monotonic);
+                    let told = self.tell(Heard::Away(since)).await;
+                    tokio::time::sleep(INFO_EVERY / 4).await;
+                    told
+                }
+            };
+            if heard.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at the stream and reads what is there already.
+    async fn look(&mut self) -> Result<(), Halted> {
+        let info = match self.log.stream_info(&self.queue).await {
+            Ok(info) => info,
+            Err(StreamError::Missing) if self.identity.is_some() => {
+                return Err(Halted::For(Halt::OtherStream));
+            }
+            Err(StreamError::Missing | StreamError::Away(_) | StreamError::Refused(_)) => {
+                return Err(Halted::Away);
+            }
+        };
+        let same = *self.identity.get_or_insert(info.created) == info.created;
+        if !same || info.last.0 + 1 < self.next.0 {
+            return Err(Halted::For(Halt::OtherStream));
+        }
+        self.tell(Heard::Info(info)).await.map_err(|Done| Halted::Away)?;
+        while self.next <= info.last {
+            let batch = self.log.fetch(&self.queue, self.next, FETCH_MESSAGES).await;
+            let batch = batch.map_err(|FetchError| Halted::Away)?;
+            if batch.is_empty() {
+                // A follower that has not caught up yet: it will have, when asked again.
+                break;
+            }
+            self.pass_on(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what comes live, until the stream is to be looked at again.
+    async fn listen(&mut self, live: &mut Subscriber) -> Result<(), Done> {
+        let look_again = tokio::time::sleep(INFO_EVERY);
+        tokio::pin!(look_again);
+        loop {
+            let message = tokio::select! {
+                message = live.next() => message.ok_or(Done)?,
+                () = &mut look_again => return Ok(()),
+                () = self.to_reader.closed() => return Err(Done),
+            };
+            let mut batch = Vec::new();
+            let mut message = Some(message);
+            let mut expected = self.next;
+            while let Some(record) = message.as_ref().and_then(read_record) {
+                // Older ones were read already; a later one means that some were missed.
+                if record.seq > expected {
+                    break;
+                }
+                if record.seq == expected {
+                    expected = Seq(expected.0 + 1);
+                    batch.push(record);
+                }
+                if batch.len() == FETCH_MESSAGES {
+                    message = None;
+                    break;
+                }
+                message = live.next().now_or_never().flatten();
+            }
+            match self.pass_on(batch).await {
+                Ok(()) if message.is_none() => {}
+                Ok(()) | Err(Halted::Away) => return Ok(()),
+                Err(Halted::For(halt)) => {
+                    self.tell(Heard::Halt(halt)).await?;
+                    return Err(Done);
+                }
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, batch: Vec<Record>) -> Result<(), Halted> {
+        for record in &batch {
+            if record.seq != self.next {
+                let halt = Halt::Gap { expected: self.next, found: record.seq };
+                return Err(Halted::For(halt));
+            }
+            self.next = Seq(self.next.0 + 1);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.tell(Heard::Records(batch)).await.map_err(|Done| Halted::Away)
+    }
+
+    async fn tell(&self, heard: Heard) -> Result<(), Done> {
+        self.to_reader.send(heard).await.map_err(|_| Done)
+    }
+}
+
+enum Halted {
+    Away,
+    For(Halt),
+}
+
+/// A fetch that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the log can't be reached")]
+pub struct FetchError;
+
+impl Log {
+    /// The messages from `next` on, at most `count` of them; none when there are none yet.
+    pub async fn fetch(
+        &self,
+        queue: &QueueId,
+        next: Seq,
+        count: usize,
+    ) -> Result<Vec<Record>, FetchError> {
+        let all = subjects::log_all(queue);
+        let found = self.fetch_messages(queue, next, &all, count).await?;
+        Ok(found.iter().filter_map(read_record).collect())
+    }
+
+    pub(super) async fn fetch_messages(
+        &self,
+        queue: &QueueId,
+        next: Seq,
+        subject: &str,
+        count: usize,
+    ) -> Result<Vec<Message>, FetchError> {
+        if !self.is_connected() {
+            return Err(FetchError);
+        }
+        let inbox = self.client.new_inbox();
+        let mut replies = self.client.subscribe(inbox.clone()).await.map_err(|_| FetchError)?;
+        let request = serde_json::json!({
+            "seq": next.0, "next_by_subj": subject, "batch": count, "max_bytes": FETCH_BYTES,
+        });
+        let api = format!("$JS.API.DIRECT.GET.{}", subjects::stream(queue));
+        let sent = self.client.publish_with_reply(api, inbox, request.to_string().into()).await;
+        sent.map_err(|_| FetchError)?;
+        let mut found = Vec::new();
+        loop {
+            let reply = tokio::time::timeout(FETCH_WAIT_MAX, replies.next()).await;
+            let message = reply.ok().flatten().ok_or(FetchError)?;
+            match message.status.map(|status| status.as_u16()) {
+                None => found.push(message),
+                // The end of a batch, and "nothing there".
+                Some(204 | 404) => return Ok(found),
+                Some(_) => return Err(FetchError),
+            }
+        }
+    }
+}
+
+/// A message with the headers that direct get and republication give it.
+fn read_record(message: &Message) -> Option<Record> {
+    let headers = message.headers.as_ref()?;
+    let text = |name: &str| headers.get_last(name).map(async_nats::HeaderValue::as_str);
+    Some(Record {
+        seq: Seq(text("Nats-Sequence")?.parse().ok()?),
+        stored: clock::parse_rfc3339(text("Nats-Time-Stamp")?)?,
+        subject: text("Nats-Subject")?.to_owned(),
+        payload: message.payload.clone(),
+    })
+}

@@ -1,0 +1,15 @@
+//! Logs: to standard error, one line an event. `ANTEROOM_LOG` takes a filter as `info,anteroom=debug`.
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging for this process, at `info` unless the filter says otherwise.
+pub fn start(filter: Option<&str>) {
+    let filter = EnvFilter::new(filter.unwrap_or("info,async_nats=warn"));
+    let plain = !std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(!plain)
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,601 @@
+// @ts-check
+/**
+ * Anteroom in the browser: a place in line, and the way in.
+ *
+ *   import { WaitingRoom } from '/client.js';          // on the waiting page
+ *   const room = new WaitingRoom('concert', { onChange: (state) => draw(state) });
+ *   room.start();
+ *
+ *   import { takeToken, enter } from '/client.js';     // on the protected site
+ *   if (takeToken()) { const entry = await enter(); }
+ *
+ * Nothing is global but two entries of storage: the place in localStorage (`anteroom.<queue>`), which
+ * all tabs share, and the admission token in sessionStorage (`waitingToken`), which is this tab's.
+ * `browser` stands for `window` everywhere, so that a test can hand in its own.
+ */
+
+/**
+ * @typedef {object} Update Where the visitor stands, as the server last said it.
+ * @property {number} position
+ * @property {number} count how many places are ahead
+ * @property {number} waiting how many wait in all
+ * @property {number | null} seconds the estimate; null when none can be given
+ * @property {'scheduled' | 'open' | 'paused' | 'closed'} status
+ * @property {string | null} opensAt
+ * @property {string | null} reason what the operator says about it
+ * @property {boolean} stale the numbers may be old
+ */
+
+/**
+ * @typedef {object} State Everything a page needs to tell visitors their situation.
+ * @property {'idle' | 'joining' | 'waiting' | 'admitted' | 'ended' | 'replaced' | 'refused' | 'stopped'} phase
+ *   `refused` is final (see `trouble`); `stopped` means that the server closed without a word
+ * @property {'connecting' | 'up' | 'down'} link
+ * @property {number | null} retryAt when the next attempt starts, on the clock of `performance.now()`
+ * @property {number | null} lostAt since when the link is down
+ * @property {number | null} reconnectWithin for how many seconds an absent visitor keeps the place
+ * @property {Update | null} update
+ * @property {number | null} updatedAt when it came
+ * @property {number | null} startCount how many were ahead at first
+ * @property {boolean} leaving the visitor gave up, the server does not know yet
+ * @property {{ code: string, message: string, retryAfter: number | null } | null} trouble
+ * @property {{ expiresIn: number | null, at: number } | null} admitted
+ * @property {string | null} ended why the place is gone
+ * @property {string | null} target where an admission led to
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {(state: State) => void} [onChange]
+ * @property {number} [moveOnAfterMs] how long "your turn" is shown before the page moves on
+ * @property {any} [browser]
+ */
+
+const BACKOFF_FIRST_MS = 500;
+const BACKOFF_MAX_MS = 20_000;
+/** 1013 asks for patience, so the first attempt after it is not one of the quick ones. */
+const BACKOFF_ATTEMPT_BUSY = 4;
+/** A connection that held for so long was a good one: the next loss starts at the shortest delay. */
+const STEADY_MS = 10_000;
+const OPEN_WITHIN_MS = 15_000;
+/** The server speaks at least every 20 s. Twice that and a bit means that the connection is dead. */
+const SILENCE_MAX_MS = 45_000;
+const WAIT_MAX_SECONDS = 300;
+const MESSAGE_MAX_BYTES = 10 * 1024;
+
+/** Errors after which trying again would change nothing. */
+const FINAL_ERRORS = new Set(['bad_message', 'unknown_queue']);
+/** Errors that stand in the way for a while; the socket is given back meanwhile. */
+const PASSING_ERRORS = new Set(['queue_full', 'rate_limited', 'unavailable']);
+
+/** A place in the line of one queue, kept over lost connections, refreshes and tabs. */
+export class WaitingRoom {
+  /** @type {string} */ #queue;
+  /** @type {Required<Options>} */ #options;
+  /** @type {any} */ #browser;
+  /** @type {State} */ #state = STATE_AT_FIRST;
+  /** @type {PlaceStore} */ #store;
+  /** This tab's own ids: another tab may have ended the place and begun a new one in storage. */
+  /** @type {Place} */ #place = {};
+  /** @type {WebSocket | null} */ #socket = null;
+  /** @type {AbortController | null} */ #socketListeners = null;
+  /** @type {AbortController | null} */ #pageListeners = null;
+  /** One timer at a time: opening, silence, the next attempt, or moving on. */
+  /** @type {any} */ #timer = null;
+  #attempt = 0;
+  /** @type {number | null} */ #joinedAt = null;
+  /** @type {{ token: string, target: string } | null} */ #grant = null;
+
+  /**
+   * @param {string} queue
+   * @param {Options} [options]
+   */
+  constructor(queue, options = {}) {
+    this.#queue = queue;
+    this.#browser = options.browser ?? globalThis;
+    this.#options = { onChange() {}, moveOnAfterMs: 0, browser: this.#browser, ...options };
+    this.#store = new PlaceStore(queue, this.#browser);
+  }
+
+  /** @returns {State} a snapshot; a change makes a new one */
+  get state() {
+    return this.#state;
+  }
+
+  /** Joins, or resumes the place that this browser has. Also the way back from any final state. */
+  start() {
+    this.stop();
+    this.#attempt = 0;
+    this.#place = this.#store.read();
+    this.#listenToPage();
+    this.#set({ ...STATE_AT_FIRST, phase: 'joining', startCount: this.#place.startCount ?? null });
+    this.#connect();
+  }
+
+  /** Gives the place up; the state says `ended` when the server has confirmed it. */
+  leave() {
+    this.#set({ leaving: true });
+    if (this.#state.link === 'up') this.#send({ type: 'LEAVE' });
+  }
+
+  /** Moves on at once after an admission. */
+  moveOn() {
+    if (!this.#grant) return;
+    const { token, target } = this.#grant;
+    const url = new URL(target, this.#browser.location.href);
+    // The fragment reaches no server and no log.
+    url.hash = `anteroom_token=${token}`;
+    this.#browser.location.replace(url.href);
+  }
+
+  /** Closes the socket and removes every listener and timer. The place itself is kept. */
+  stop() {
+    this.#drop();
+    this.#pageListeners?.abort();
+    this.#pageListeners = null;
+  }
+
+  // The page around it
+
+  #listenToPage() {
+    this.#pageListeners = new AbortController();
+    const { signal } = this.#pageListeners;
+    const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
+      this.#browser.addEventListener(name, act, { signal });
+    // An open socket would keep the page out of the back/forward cache.
+    listen('pagehide', () => this.#drop());
+    listen('pageshow', (event) => {
+      if (event.persisted && this.#isUnderway()) this.#connect();
+    });
+    listen('online', () => {
+      if (this.#state.link !== 'down' || !this.#isUnderway()) return;
+      this.#attempt = 0;
+      this.#retryIn(this.#jitter());
+    });
+  }
+
+  #isUnderway() {
+    return this.#state.phase === 'joining' || this.#state.phase === 'waiting';
+  }
+
+  // The socket
+
+  #connect() {
+    this.#drop();
+    this.#set({ link: 'connecting', retryAt: null });
+    const { WebSocket, location } = this.#browser;
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const address = `${scheme}://${location.host}/ws/${encodeURIComponent(this.#queue)}`;
+    let socket;
+    try {
+      socket = new WebSocket(address);
+    } catch {
+      // A policy of the page forbids it, for example: the same to the visitor as no connection.
+      this.#lost(this.#jitter());
+      return;
+    }
+    this.#socket = socket;
+    this.#socketListeners = new AbortController();
+    const { signal } = this.#socketListeners;
+    socket.addEventListener('open', () => this.#hello(), { signal });
+    socket.addEventListener('message', (/** @type {any} */ event) => this.#hear(event.data), { signal });
+    socket.addEventListener('close', (/** @type {any} */ event) => this.#closed(event), { signal });
+    this.#after(OPEN_WITHIN_MS, () => this.#lost(this.#jitter()));
+  }
+
+  #hello() {
+    this.#set({ link: 'up' });
+    this.#watchSilence();
+    if (this.#place.connectionId) {
+      this.#send({ type: 'RECONNECT', connectionId: this.#place.connectionId });
+      return;
+    }
+    // Read again: two tabs opened together each made a key, and the one that was stored last counts.
+    const joinKey = this.#place.joinKey ?? this.#store.read().joinKey ?? uuidV4(this.#browser.crypto);
+    this.#remember({ joinKey });
+    this.#send({ type: 'JOIN', joinKey });
+  }
+
+  /** @param {object} message */
+  #send(message) {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  /** @param {{ code: number, reason: string }} event */
+  #closed({ code, reason }) {
+    if (code === 1000) {
+      this.#drop();
+      if (this.#isUnderway()) this.#set({ phase: 'stopped', link: 'down' });
+      return;
+    }
+    if (code === 1013) this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
+    const stated = code === 1012 ? secondsIn(reason) : this.#state.trouble?.retryAfter;
+    this.#lost(typeof stated === 'number' ? stated * 1000 : this.#jitter());
+  }
+
+  /** @param {number} delayMs until the next attempt */
+  #lost(delayMs) {
+    this.#drop();
+    if (!this.#isUnderway()) return;
+    const now = this.#now();
+    if (this.#joinedAt !== null && now - this.#joinedAt > STEADY_MS) this.#attempt = 0;
+    this.#joinedAt = null;
+    this.#set({ link: 'down', lostAt: this.#state.lostAt ?? now });
+    this.#retryIn(delayMs);
+  }
+
+  /** @param {number} delayMs */
+  #retryIn(delayMs) {
+    this.#attempt += 1;
+    this.#set({ retryAt: this.#now() + delayMs });
+    this.#after(delayMs, () => this.#connect());
+  }
+
+  /** Full jitter: a crowd that lost the same node does not come back as one. */
+  #jitter() {
+    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** this.#attempt);
+    return this.#browser.Math.random() * ceiling;
+  }
+
+  /** Takes the socket out of use without waiting for the other side, which may be dead. */
+  #drop() {
+    this.#browser.clearTimeout(this.#timer);
+    this.#socketListeners?.abort();
+    this.#socket?.close();
+    this.#socket = null;
+  }
+
+  #watchSilence() {
+    this.#after(SILENCE_MAX_MS, () => this.#lost(this.#jitter()));
+  }
+
+  // What the server says
+
+  /** @param {unknown} data */
+  #hear(data) {
+    this.#watchSilence();
+    const message = readMessage(data);
+    if (!message) return;
+    const payload = message.payload ?? {};
+    if (message.type === 'JOINED') this.#joined(message.connectionId, payload);
+    else if (message.type === 'QUEUE_UPDATE') this.#updated(payload);
+    else if (message.type === 'ADMITTED') this.#admitted(payload);
+    else if (message.type === 'ENDED') this.#ended(payload);
+    else if (message.type === 'ERROR') this.#troubled(payload);
+  }
+
+  /** @param {any} connectionId @param {any} payload */
+  #joined(connectionId, payload) {
+    if (typeof connectionId !== 'string') return;
+    this.#joinedAt = this.#now();
+    this.#remember({ connectionId });
+    this.#set({
+      phase: 'waiting',
+      lostAt: null,
+      trouble: null,
+      reconnectWithin: wholeOrNull(payload.reconnectWithin),
+    });
+    if (this.#state.leaving) this.#send({ type: 'LEAVE' });
+  }
+
+  /** @param {any} payload */
+  #updated(payload) {
+    const update = readUpdate(payload);
+    if (!update || this.#state.phase !== 'waiting') return;
+    if (this.#state.startCount === null) this.#remember({ startCount: update.count });
+    this.#set({
+      update,
+      updatedAt: this.#now(),
+      trouble: null,
+      startCount: this.#state.startCount ?? update.count,
+    });
+  }
+
+  /** @param {any} payload */
+  #admitted({ token, target, expiresIn }) {
+    if (typeof token !== 'string' || !isWebAddress(target, this.#browser.location.href)) return;
+    if (this.#grant?.token === token) return;
+    this.#grant = { token, target };
+    writeSafely(this.#browser.sessionStorage, TOKEN_ENTRY, token);
+    this.#remember({ target });
+    const admitted = { expiresIn: wholeOrNull(expiresIn), at: this.#now() };
+    this.#set({ phase: 'admitted', trouble: null, admitted, target });
+    this.#after(this.#options.moveOnAfterMs, () => this.moveOn());
+  }
+
+  /** @param {any} payload */
+  #ended({ reason }) {
+    const target = this.#place.target ?? null;
+    this.#forgetPlace();
+    this.#finish({ phase: 'ended', ended: String(reason), target, trouble: null });
+  }
+
+  /** @param {any} payload */
+  #troubled(payload) {
+    const code = String(payload.code);
+    const retryAfter = wholeOrNull(payload.retryAfter);
+    const trouble = { code, message: String(payload.message ?? ''), retryAfter };
+    if (code === 'replaced') {
+      this.#finish({ phase: 'replaced' });
+    } else if (code === 'unknown_connection') {
+      this.#place = this.#store.forgetConnection(this.#place);
+      this.#set({ startCount: null });
+      this.#lost(this.#jitter());
+    } else if (FINAL_ERRORS.has(code)) {
+      this.#finish({ phase: 'refused', trouble });
+    } else {
+      this.#set({ trouble });
+      if (PASSING_ERRORS.has(code)) this.#lost(this.#spread(retryAfter));
+    }
+  }
+
+  /** Of those who were told the same number of seconds not all come back in the same one. */
+  /** @param {number | null} seconds */
+  #spread(seconds) {
+    if (seconds === null) return this.#jitter();
+    return Math.min(seconds, WAIT_MAX_SECONDS) * 1000 * (1 + this.#browser.Math.random() / 2);
+  }
+
+  /** @param {Partial<State>} change */
+  #finish(change) {
+    this.#grant = null;
+    this.#drop();
+    this.#set({ link: 'down', leaving: false, ...change });
+  }
+
+  // Small things
+
+  /** @param {Partial<Place>} change */
+  #remember(change) {
+    this.#place = { ...this.#place, ...change };
+    this.#store.write(this.#place);
+  }
+
+  #forgetPlace() {
+    this.#store.forget(this.#place);
+    this.#place = {};
+  }
+
+  /** @param {Partial<State>} change */
+  #set(change) {
+    this.#state = { ...this.#state, ...change };
+    this.#options.onChange(this.#state);
+  }
+
+  /** @param {number} delayMs @param {() => void} act */
+  #after(delayMs, act) {
+    this.#browser.clearTimeout(this.#timer);
+    this.#timer = this.#browser.setTimeout(act, delayMs);
+  }
+
+  #now() {
+    return this.#browser.performance.now();
+  }
+}
+
+/**
+ * On the protected site: takes the admission token out of the address, so that it is neither bookmarked
+ * nor shared, and keeps it for this tab.
+ *
+ * @returns {string | null} the token, also one that was taken before and not used yet
+ */
+export function takeToken(/** @type {any} */ browser = globalThis) {
+  const { location, history, sessionStorage } = browser;
+  const token = new URLSearchParams(location.hash.slice(1)).get('anteroom_token');
+  if (!token) return readSafely(sessionStorage, TOKEN_ENTRY);
+  history.replaceState(history.state, '', location.pathname + location.search);
+  writeSafely(sessionStorage, TOKEN_ENTRY, token);
+  return token;
+}
+
+/**
+ * @typedef {{ ok: true, pass: string, expiresAt: string, visitor: string, queue: string }} Entry
+ * @typedef {{ ok: false, code: string, status: number, retryAfter: number | null }} NoEntry
+ *   `code` is the server's, or `no_token`, or `unreachable`
+ */
+
+/**
+ * On the protected site: exchanges the token for a pass. The cookie that comes with it covers the
+ * visitor's further requests. Trying again after `unreachable` or a 503 is safe: the request carries
+ * a key by which the server gives the same answer.
+ *
+ * @returns {Promise<Entry | NoEntry>}
+ */
+export async function enter(/** @type {any} */ browser = globalThis) {
+  const token = takeToken(browser);
+  if (!token) return { ok: false, code: 'no_token', status: 0, retryAfter: null };
+  let response;
+  try {
+    response = await browser.fetch('/anteroom/enter', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'Idempotency-Key': requestKey(browser) },
+      body: JSON.stringify({ token }),
+    });
+  } catch {
+    return { ok: false, code: 'unreachable', status: 0, retryAfter: null };
+  }
+  const body = await response.json().catch(() => ({}));
+  // Whatever the answer, a token that was judged is of no more use.
+  if (response.ok || response.status === 401 || response.status === 409) forgetToken(browser);
+  if (response.ok) return { ok: true, ...body };
+  const retryAfter = secondsIn(response.headers.get('Retry-After') ?? '');
+  return { ok: false, code: String(body.code ?? 'unknown'), status: response.status, retryAfter };
+}
+
+const TOKEN_ENTRY = 'waitingToken';
+const REQUEST_KEY_ENTRY = 'waitingTokenKey';
+
+/** The key of this token's exchange, the same over retries and refreshes. */
+function requestKey(/** @type {any} */ browser) {
+  const known = readSafely(browser.sessionStorage, REQUEST_KEY_ENTRY);
+  if (known) return known;
+  const key = uuidV4(browser.crypto);
+  writeSafely(browser.sessionStorage, REQUEST_KEY_ENTRY, key);
+  return key;
+}
+
+function forgetToken(/** @type {any} */ browser) {
+  writeSafely(browser.sessionStorage, TOKEN_ENTRY, null);
+  writeSafely(browser.sessionStorage, REQUEST_KEY_ENTRY, null);
+}
+
+/** @type {State} */
+const STATE_AT_FIRST = {
+  phase: 'idle',
+  link: 'down',
+  retryAt: null,
+  lostAt: null,
+  reconnectWithin: null,
+  update: null,
+  updatedAt: null,
+  startCount: null,
+  leaving: false,
+  trouble: null,
+  admitted: null,
+  ended: null,
+  target: null,
+};
+
+/**
+ * @typedef {object} Place What this browser knows of its place. Both ids are secrets.
+ * @property {string} [joinKey]
+ * @property {string} [connectionId]
+ * @property {number} [startCount]
+ * @property {string} [target]
+ */
+
+/** The place as all tabs of this browser share it. */
+class PlaceStore {
+  /** @param {string} queue @param {any} browser */
+  constructor(queue, browser) {
+    this.entry = `anteroom.${queue}`;
+    this.storage = browser.localStorage;
+  }
+
+  /** @returns {Place} */
+  read() {
+    try {
+      const { joinKey, connectionId, startCount, target } = JSON.parse(
+        readSafely(this.storage, this.entry) ?? '{}',
+      );
+      return {
+        joinKey: textOrUndefined(joinKey),
+        connectionId: textOrUndefined(connectionId),
+        startCount: wholeOrNull(startCount) ?? undefined,
+        target: textOrUndefined(target),
+      };
+    } catch {
+      // Edited by hand: as good as empty.
+      return {};
+    }
+  }
+
+  /** @param {Place} place */
+  write(place) {
+    writeSafely(this.storage, this.entry, JSON.stringify(place));
+  }
+
+  /** Forgets a place that is over, but not a new one that another tab has begun since. */
+  /** @param {Place} place */
+  forget(place) {
+    const stored = this.read();
+    const isAnother = stored.connectionId !== undefined && stored.connectionId !== place.connectionId;
+    if (!isAnother) writeSafely(this.storage, this.entry, null);
+  }
+
+  /** Keeps the joinKey: joining with it again is the same place, if there still is one. */
+  /** @param {Place} place @returns {Place} */
+  forgetConnection({ joinKey }) {
+    this.write({ joinKey });
+    return { joinKey };
+  }
+}
+
+/** @returns {any} the message; null when it is too long or not one */
+function readMessage(/** @type {unknown} */ data) {
+  if (typeof data !== 'string' || isTooLong(data)) return null;
+  try {
+    const message = JSON.parse(data);
+    return typeof message === 'object' ? message : null;
+  } catch {
+    return null;
+  }
+}
+
+function isTooLong(/** @type {string} */ text) {
+  if (text.length > MESSAGE_MAX_BYTES) return true;
+  // A UTF-16 unit takes at most three bytes, so most messages need no counting.
+  return text.length * 3 > MESSAGE_MAX_BYTES && new TextEncoder().encode(text).length > MESSAGE_MAX_BYTES;
+}
+
+/** @returns {Update | null} */
+function readUpdate(/** @type {any} */ payload) {
+  const count = wholeOrNull(payload.count);
+  if (count === null) return null;
+  return {
+    count,
+    position: wholeOrNull(payload.position) ?? count + 1,
+    waiting: wholeOrNull(payload.waiting) ?? count + 1,
+    seconds: wholeOrNull(payload.seconds),
+    status: ['scheduled', 'paused', 'closed'].includes(payload.status) ? payload.status : 'open',
+    opensAt: textOrUndefined(payload.opensAt) ?? null,
+    reason: textOrUndefined(payload.reason) ?? null,
+    stale: payload.stale === true,
+  };
+}
+
+/** @returns {number | null} */
+function wholeOrNull(/** @type {unknown} */ value) {
+  return Number.isSafeInteger(value) && Number(value) >= 0 ? Number(value) : null;
+}
+
+/** @returns {string | undefined} */
+function textOrUndefined(/** @type {unknown} */ value) {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+/** @returns {number | null} the first whole number of a text, as seconds within reason */
+function secondsIn(/** @type {string} */ text) {
+  const digits = /\d+/.exec(text);
+  return digits ? Math.min(Number(digits[0]), WAIT_MAX_SECONDS) : null;
+}
+
+/** A target is an address to go to, never a script to run. */
+function isWebAddress(/** @type {unknown} */ target, /** @type {string} */ base) {
+  if (typeof target !== 'string') return false;
+  try {
+    return ['http:', 'https:'].includes(new URL(target, base).protocol);
+  } catch {
+    return false;
+  }
+}
+
+/** `crypto.randomUUID` exists on secure origins only; this works on plain HTTP too. */
+function uuidV4(/** @type {Crypto} */ crypto) {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
+
+// Storage may be forbidden or full. The place then lives as long as the page does.
+
+/** @returns {string | null} */
+function readSafely(/** @type {Storage} */ storage, /** @type {string} */ entry) {
+  try {
+    return storage.getItem(entry);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Storage} storage @param {string} entry @param {string | null} value null removes it */
+function writeSafely(storage, entry, value) {
+  try {
+    if (value === null) storage.removeItem(entry);
+    else storage.setItem(entry, value);
+  } catch {
+    // Nothing to do about it.
+  }
+}

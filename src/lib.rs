@@ -6,3 +6,4 @@ pub mod ids;
 pub mod shutdown;
 pub mod telemetry;
 pub mod log;
+pub mod projection;

@@ -50,6 +50,12 @@ impl Shutdown {
     }
 }
 
+/// Starts a short task that nobody waits for: one that is lost with the process without harm.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn detached(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
 /// Comes back at the first SIGTERM, SIGINT or SIGHUP.
 pub async fn asked_to_stop() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -7,7 +7,8 @@
  *   room.start();
  *
  *   import { takeToken, enter } from '/client.js';     // on the protected site
- *   if (takeToken()) { const entry = await enter(); }
+ *   const token = takeToken();
+ *   if (token) { const entry = await enter(token); }
  *
  * Nothing is global but two entries of storage: the place in localStorage (`anteroom.<queue>`), which
  * all tabs share, and the admission token in sessionStorage (`waitingToken`), which is this tab's.
@@ -80,8 +81,9 @@ export class WaitingRoom {
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {AbortController | null} */ #socketListeners = null;
   /** @type {AbortController | null} */ #pageListeners = null;
-  /** One timer at a time: opening, silence, the next attempt, or moving on. */
+  /** Of the connection, one at a time: opening, silence, or the next attempt. */
   /** @type {any} */ #timer = null;
+  /** @type {any} */ #moveOnTimer = null;
   #attempt = 0;
   /** @type {number | null} */ #joinedAt = null;
   /** @type {{ token: string, target: string } | null} */ #grant = null;
@@ -106,6 +108,7 @@ export class WaitingRoom {
   start() {
     this.stop();
     this.#attempt = 0;
+    this.#grant = null;
     this.#place = this.#store.read();
     this.#listenToPage();
     this.#set({ ...STATE_AT_FIRST, phase: 'joining', startCount: this.#place.startCount ?? null });
@@ -114,8 +117,9 @@ export class WaitingRoom {
 
   /** Gives the place up; the state says `ended` when the server has confirmed it. */
   leave() {
+    if (this.#state.phase !== 'waiting') return;
     this.#set({ leaving: true });
-    if (this.#state.link === 'up') this.#send({ type: 'LEAVE' });
+    if (this.#joinedAt !== null) this.#send({ type: 'LEAVE' });
   }
 
   /** Moves on at once after an admission. */
@@ -130,7 +134,7 @@ export class WaitingRoom {
 
   /** Closes the socket and removes every listener and timer. The place itself is kept. */
   stop() {
-    this.#drop();
+    this.#rest();
     this.#pageListeners?.abort();
     this.#pageListeners = null;
   }
@@ -143,9 +147,10 @@ export class WaitingRoom {
     const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
       this.#browser.addEventListener(name, act, { signal });
     // An open socket would keep the page out of the back/forward cache.
-    listen('pagehide', () => this.#drop());
+    listen('pagehide', () => this.#rest());
     listen('pageshow', (event) => {
-      if (event.persisted && this.#isUnderway()) this.#connect();
+      const goesOn = this.#isUnderway() || this.#state.phase === 'admitted';
+      if (event.persisted && goesOn) this.start();
     });
     listen('online', () => {
       if (this.#state.link !== 'down' || !this.#isUnderway()) return;
@@ -184,6 +189,7 @@ export class WaitingRoom {
   }
 
   #hello() {
+    this.#joinedAt = null;
     this.#set({ link: 'up' });
     this.#watchSilence();
     if (this.#place.connectionId) {
@@ -209,8 +215,10 @@ export class WaitingRoom {
       return;
     }
     if (code === 1013) this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
-    const stated = code === 1012 ? secondsIn(reason) : this.#state.trouble?.retryAfter;
-    this.#lost(typeof stated === 'number' ? stated * 1000 : this.#jitter());
+    // A node that goes has spread its visitors itself, each has their own number.
+    const stated = code === 1012 ? secondsIn(reason) : null;
+    if (stated !== null) this.#lost(stated * 1000);
+    else this.#lost(this.#spread(this.#state.trouble?.retryAfter ?? null));
   }
 
   /** @param {number} delayMs until the next attempt */
@@ -243,6 +251,11 @@ export class WaitingRoom {
     this.#socketListeners?.abort();
     this.#socket?.close();
     this.#socket = null;
+  }
+
+  #rest() {
+    this.#drop();
+    this.#browser.clearTimeout(this.#moveOnTimer);
   }
 
   #watchSilence() {
@@ -296,11 +309,11 @@ export class WaitingRoom {
     if (typeof token !== 'string' || !isWebAddress(target, this.#browser.location.href)) return;
     if (this.#grant?.token === token) return;
     this.#grant = { token, target };
-    writeSafely(this.#browser.sessionStorage, TOKEN_ENTRY, token);
+    writeSafely(this.#browser, 'sessionStorage', TOKEN_ENTRY, token);
     this.#remember({ target });
     const admitted = { expiresIn: wholeOrNull(expiresIn), at: this.#now() };
     this.#set({ phase: 'admitted', trouble: null, admitted, target });
-    this.#after(this.#options.moveOnAfterMs, () => this.moveOn());
+    this.#moveOnTimer = this.#browser.setTimeout(() => this.moveOn(), this.#options.moveOnAfterMs);
   }
 
   /** @param {any} payload */
@@ -325,12 +338,16 @@ export class WaitingRoom {
       this.#finish({ phase: 'refused', trouble });
     } else {
       this.#set({ trouble });
-      if (PASSING_ERRORS.has(code)) this.#lost(this.#spread(retryAfter));
+      if (!PASSING_ERRORS.has(code)) return;
+      this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
+      this.#lost(this.#spread(retryAfter));
     }
   }
 
-  /** Of those who were told the same number of seconds not all come back in the same one. */
-  /** @param {number | null} seconds */
+  /**
+   * Of those who were told the same number of seconds not all come back in the same one.
+   * @param {number | null} seconds
+   */
   #spread(seconds) {
     if (seconds === null) return this.#jitter();
     return Math.min(seconds, WAIT_MAX_SECONDS) * 1000 * (1 + this.#browser.Math.random() / 2);
@@ -339,7 +356,7 @@ export class WaitingRoom {
   /** @param {Partial<State>} change */
   #finish(change) {
     this.#grant = null;
-    this.#drop();
+    this.#rest();
     this.#set({ link: 'down', leaving: false, ...change });
   }
 
@@ -380,11 +397,11 @@ export class WaitingRoom {
  * @returns {string | null} the token, also one that was taken before and not used yet
  */
 export function takeToken(/** @type {any} */ browser = globalThis) {
-  const { location, history, sessionStorage } = browser;
+  const { location, history } = browser;
   const token = new URLSearchParams(location.hash.slice(1)).get('anteroom_token');
-  if (!token) return readSafely(sessionStorage, TOKEN_ENTRY);
+  if (!token) return readSafely(browser, 'sessionStorage', TOKEN_ENTRY);
   history.replaceState(history.state, '', location.pathname + location.search);
-  writeSafely(sessionStorage, TOKEN_ENTRY, token);
+  writeSafely(browser, 'sessionStorage', TOKEN_ENTRY, token);
   return token;
 }
 
@@ -399,10 +416,10 @@ export function takeToken(/** @type {any} */ browser = globalThis) {
  * visitor's further requests. Trying again after `unreachable` or a 503 is safe: the request carries
  * a key by which the server gives the same answer.
  *
+ * @param {string | null} [token]
  * @returns {Promise<Entry | NoEntry>}
  */
-export async function enter(/** @type {any} */ browser = globalThis) {
-  const token = takeToken(browser);
+export async function enter(token = takeToken(), /** @type {any} */ browser = globalThis) {
   if (!token) return { ok: false, code: 'no_token', status: 0, retryAfter: null };
   let response;
   try {
@@ -427,16 +444,16 @@ const REQUEST_KEY_ENTRY = 'waitingTokenKey';
 
 /** The key of this token's exchange, the same over retries and refreshes. */
 function requestKey(/** @type {any} */ browser) {
-  const known = readSafely(browser.sessionStorage, REQUEST_KEY_ENTRY);
+  const known = readSafely(browser, 'sessionStorage', REQUEST_KEY_ENTRY);
   if (known) return known;
   const key = uuidV4(browser.crypto);
-  writeSafely(browser.sessionStorage, REQUEST_KEY_ENTRY, key);
+  writeSafely(browser, 'sessionStorage', REQUEST_KEY_ENTRY, key);
   return key;
 }
 
 function forgetToken(/** @type {any} */ browser) {
-  writeSafely(browser.sessionStorage, TOKEN_ENTRY, null);
-  writeSafely(browser.sessionStorage, REQUEST_KEY_ENTRY, null);
+  writeSafely(browser, 'sessionStorage', TOKEN_ENTRY, null);
+  writeSafely(browser, 'sessionStorage', REQUEST_KEY_ENTRY, null);
 }
 
 /** @type {State} */
@@ -469,14 +486,14 @@ class PlaceStore {
   /** @param {string} queue @param {any} browser */
   constructor(queue, browser) {
     this.entry = `anteroom.${queue}`;
-    this.storage = browser.localStorage;
+    this.browser = browser;
   }
 
   /** @returns {Place} */
   read() {
     try {
       const { joinKey, connectionId, startCount, target } = JSON.parse(
-        readSafely(this.storage, this.entry) ?? '{}',
+        readSafely(this.browser, 'localStorage', this.entry) ?? '{}',
       );
       return {
         joinKey: textOrUndefined(joinKey),
@@ -492,19 +509,24 @@ class PlaceStore {
 
   /** @param {Place} place */
   write(place) {
-    writeSafely(this.storage, this.entry, JSON.stringify(place));
+    writeSafely(this.browser, 'localStorage', this.entry, JSON.stringify(place));
   }
 
-  /** Forgets a place that is over, but not a new one that another tab has begun since. */
-  /** @param {Place} place */
+  /**
+   * Forgets a place that is over, but not a new one that another tab has begun since.
+   * @param {Place} place
+   */
   forget(place) {
     const stored = this.read();
     const isAnother = stored.connectionId !== undefined && stored.connectionId !== place.connectionId;
-    if (!isAnother) writeSafely(this.storage, this.entry, null);
+    if (!isAnother) writeSafely(this.browser, 'localStorage', this.entry, null);
   }
 
-  /** Keeps the joinKey: joining with it again is the same place, if there still is one. */
-  /** @param {Place} place @returns {Place} */
+  /**
+   * Keeps the joinKey: joining with it again is the same place, if there still is one.
+   * @param {Place} place
+   * @returns {Place}
+   */
   forgetConnection({ joinKey }) {
     this.write({ joinKey });
     return { joinKey };
@@ -579,22 +601,25 @@ function uuidV4(/** @type {Crypto} */ crypto) {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }
 
-// Storage may be forbidden or full. The place then lives as long as the page does.
+// Storage may be forbidden, which shows when it is touched, or full. The place then lives as long as
+// the page does.
 
-/** @returns {string | null} */
-function readSafely(/** @type {Storage} */ storage, /** @type {string} */ entry) {
+/** @typedef {'localStorage' | 'sessionStorage'} StorageName */
+
+/** @param {any} browser @param {StorageName} name @param {string} entry @returns {string | null} */
+function readSafely(browser, name, entry) {
   try {
-    return storage.getItem(entry);
+    return browser[name].getItem(entry);
   } catch {
     return null;
   }
 }
 
-/** @param {Storage} storage @param {string} entry @param {string | null} value null removes it */
-function writeSafely(storage, entry, value) {
+/** @param {any} browser @param {StorageName} name @param {string} entry @param {string | null} value */
+function writeSafely(browser, name, entry, value) {
   try {
-    if (value === null) storage.removeItem(entry);
-    else storage.setItem(entry, value);
+    if (value === null) browser[name].removeItem(entry);
+    else browser[name].setItem(entry, value);
   } catch {
     // Nothing to do about it.
   }

@@ -357,11 +357,7 @@ mod tests {
         ];
         assert_eq!(
             batches(&facts),
-            [
-                vec![facts[0], facts[2], facts[5]],
-                vec![facts[1], facts[4]],
-                vec![facts[3]],
-            ]
+            [vec![facts[0], facts[2], facts[5]], vec![facts[1], facts[4]], vec![facts[3]],]
         );
     }
 
@@ -373,7 +369,8 @@ mod tests {
         let sizes: Vec<usize> = batches(&many).iter().map(Vec::len).collect();
         assert_eq!(sizes, [FACTS_PER_ENTRY_MAX, 1]);
         let socket = |node: u8| Socket { node: NodeId([node; 16]), number: 0 };
-        let two = [NodeFact::Joined(visitor(1), socket(1)), NodeFact::Joined(visitor(2), socket(2))];
+        let two =
+            [NodeFact::Joined(visitor(1), socket(1)), NodeFact::Joined(visitor(2), socket(2))];
         assert_eq!(batches(&two).len(), 2);
     }
 }

@@ -43,7 +43,8 @@ impl Log {
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
             .event_callback(async |event| note(&event));
         // The address holds a password: the error says what is wrong with it, not what it is.
-        let client = options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
+        let client =
+            options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
         Ok(Self { client })
     }
 

@@ -66,12 +66,14 @@ impl Log {
         }
         let request = Request::new().headers(headers).payload(payload);
         let message =
-            self.client.send_request(subject, request).await.map_err(|error| match error.kind() {
-                RequestErrorKind::NoResponders => PublishError::Away,
-                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                    PublishError::Refused(error.to_string())
+            self.client.send_request(subject, request).await.map_err(|error| {
+                match error.kind() {
+                    RequestErrorKind::NoResponders => PublishError::Away,
+                    RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                        PublishError::Refused(error.to_string())
+                    }
+                    RequestErrorKind::TimedOut | RequestErrorKind::Other => PublishError::Unknown,
                 }
-                RequestErrorKind::TimedOut | RequestErrorKind::Other => PublishError::Unknown,
             })?;
         read_ack(&message.payload)
     }

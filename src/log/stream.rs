@@ -98,7 +98,11 @@ struct NamesJson {
 
 impl Log {
     /// Makes the stream of a queue, or finds that it is there.
-    pub async fn create_stream(&self, queue: &QueueId, limits: Limits) -> Result<Info, StreamError> {
+    pub async fn create_stream(
+        &self,
+        queue: &QueueId,
+        limits: Limits,
+    ) -> Result<Info, StreamError> {
         let subject = format!("$JS.API.STREAM.CREATE.{}", subjects::stream(queue));
         let made = self.api::<InfoJson>(subject, &template(queue, limits)).await;
         match made {
@@ -133,9 +137,8 @@ impl Log {
         let mut queues = Vec::new();
         let mut offset = 0;
         loop {
-            let page: NamesJson = self
-                .api("$JS.API.STREAM.NAMES".to_owned(), &json!({"offset": offset}))
-                .await?;
+            let page: NamesJson =
+                self.api("$JS.API.STREAM.NAMES".to_owned(), &json!({"offset": offset})).await?;
             let names = page.streams.unwrap_or_default();
             offset += names.len();
             queues.extend(names.iter().filter_map(|name| subjects::queue_of_stream(name)));

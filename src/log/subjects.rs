@@ -116,7 +116,8 @@ pub fn gate_all() -> String {
 
 /// Queue and question of the subject of a question.
 pub fn question(subject: &str) -> Option<(QueueId, &str)> {
-    let rest = subject.strip_prefix("anteroom.ask.").or_else(|| subject.strip_prefix("anteroom.gate."))?;
+    let rest =
+        subject.strip_prefix("anteroom.ask.").or_else(|| subject.strip_prefix("anteroom.gate."))?;
     let (queue, question) = rest.split_once('.')?;
     Some((QueueId::parse(queue)?, question))
 }

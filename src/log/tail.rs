@@ -107,7 +107,8 @@ struct Done;
 
 impl Tail {
     async fn run(mut self) {
-        let Ok(mut live) = self.log.client.subscribe(subjects::stored_all(&self.queue)).await else {
+        let Ok(mut live) = self.log.client.subscribe(subjects::stored_all(&self.queue)).await
+        else {
             return;
         };
         let mut away_since = None;

@@ -48,7 +48,7 @@ pub fn digest(line: &Line) -> [u8; 32] {
     out.list(&head.nodes, |out, node| out.raw(&node.0));
     out.u64(head.outages.unsigned_abs());
     out.at(head.next_due);
-    out.u64(line.places().len() as u64);
+    out.u64(head.tickets);
     for (ticket, place) in (0..).map(Ticket).zip(line.places()) {
         out.place(place);
         out.maybe(line.grant(ticket), Canonical::grant);
@@ -155,6 +155,21 @@ pub fn state_code(state: State) -> u8 {
         State::Closed => 3,
         State::Deleted => 4,
     }
+}
+
+/// The state that a number stands for.
+pub fn state_of_code(code: u8) -> Option<State> {
+    let states = [State::Scheduled, State::Open, State::Paused, State::Closed, State::Deleted];
+    states.into_iter().find(|state| state_code(*state) == code)
+}
+
+/// The standing that a number stands for.
+pub fn standing_of_code(code: u8) -> Option<Standing> {
+    let ends =
+        [End::Left, End::Expired, End::Removed, End::Lapsed, End::Released, End::SessionOver];
+    let standings = [Standing::Waiting, Standing::Granted, Standing::Inside].into_iter();
+    let mut standings = standings.chain(ends.map(Standing::Ended));
+    standings.find(|standing| standing_code(*standing) == code)
 }
 
 /// The number that stands for a standing, for good.

@@ -672,6 +672,8 @@ fn each<F>(
 /// What a fold keeps besides its places: with them, enough to go on from here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
+    /// How many places there are.
+    pub tickets: u64,
     /// The last entry applied.
     pub seq: Seq,
     /// Its time.
@@ -698,6 +700,7 @@ impl Line {
     /// What is kept besides the places.
     pub fn head(&self) -> Head {
         Head {
+            tickets: self.places.len() as u64,
             seq: self.seq,
             at: self.at,
             last_decision: self.last_decision,
@@ -735,7 +738,7 @@ impl Line {
             line.restore_place(place, grant, &mut absent)?;
         }
         line.graces = Graces::restore(head.outages, absent);
-        Some(line)
+        (line.places.len() as u64 == head.tickets).then_some(line)
     }
 
     fn restore_place(

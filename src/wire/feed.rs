@@ -24,6 +24,8 @@ pub struct Frame {
     pub through: u64,
     /// The last entry that had a delta, be it in this frame or an earlier one.
     pub last_delta: u64,
+    /// The log's time when the frame was sent, in nanoseconds.
+    pub now: i64,
     /// For how long the projector has known of entries that it has not applied, in milliseconds.
     pub behind_millis: u32,
     /// People with a token, used or not.
@@ -113,7 +115,7 @@ pub struct Config {
 }
 
 /// Everything that a node has to know of a queue, at one sequence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`FEED_VERSION`].
     pub version: u16,
@@ -135,6 +137,8 @@ pub struct Snapshot {
     pub revoked: Vec<[u8; 16]>,
     /// The configuration.
     pub config: Config,
+    /// As in a frame.
+    pub now: i64,
     /// As in a frame.
     pub inside: u32,
     /// As in a frame.
@@ -163,7 +167,7 @@ pub fn from_gaps(gaps: &[u32]) -> impl Iterator<Item = u32> + '_ {
     })
 }
 
-/// Writes a frame or a snapshot.
+/// Writes a frame, a snapshot, or another type of a moment's use.
 pub fn write<T: Serialize>(message: &T) -> Vec<u8> {
     // Plain data into memory: writing it can't fail.
     bincode::serde::encode_to_vec(message, compact()).unwrap_or_default()
@@ -183,7 +187,8 @@ pub fn read_snapshot(bytes: &[u8]) -> Result<Snapshot, NotFeed> {
     Ok(snapshot)
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotFeed> {
+/// Reads what [`write`] wrote, to the last byte.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotFeed> {
     let read = bincode::serde::decode_from_slice(bytes, compact());
     let (message, used) = read.map_err(|error| NotFeed(error.to_string()))?;
     if used == bytes.len() { Ok(message) } else { Err(NotFeed("bytes are left over".to_owned())) }

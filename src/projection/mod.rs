@@ -1,0 +1,115 @@
+//! Role: the projector. It folds the log of every queue, tells all nodes what moved, answers where
+//! a visitor stands, and keeps a checkpoint behind all that so that a restart is quick.
+//!
+//! It writes nothing into the log. Any number of projectors may run; each is right by itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::log::connection::Log;
+use crate::log::stream::StreamError;
+use crate::log::subjects::{self, QueueId};
+use crate::log::talk::{Heard, Listener};
+use crate::shutdown::Shutdown;
+use crate::wire::ask::{Answer, Refusal};
+
+mod delta;
+mod key;
+mod projector;
+mod store;
+
+use projector::{Projector, Question};
+
+/// Questions that wait for one queue's projector; beyond it the asker hears nothing and asks again.
+const QUESTIONS_WAITING_MAX: usize = 1_024;
+/// How often the list of queues is looked at, besides being told of new ones.
+const QUEUES_EVERY: Duration = Duration::from_secs(5);
+/// Until the log answers at all.
+const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs the projector of every queue until it is asked to stop.
+pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut role =
+        Role { log: log.clone(), dir, shutdown: shutdown.clone(), queues: BTreeMap::new() };
+    let mut questions = listen(&log, subjects::ask_all()).await?;
+    let mut configured = listen(&log, subjects::stored_configured()).await?;
+    let mut look = tokio::time::interval(FIRST_LOOK_EVERY);
+    loop {
+        tokio::select! {
+            heard = questions.next() => match heard {
+                Some(question) => role.question(question).await,
+                None => return Ok(()),
+            },
+            heard = configured.next() => match heard {
+                Some(heard) => role.start(subjects::queue_of_stored(&heard.subject)),
+                None => return Ok(()),
+            },
+            _ = look.tick() => match log.queues().await {
+                Ok(queues) => {
+                    role.start(queues);
+                    look.reset_after(QUEUES_EVERY);
+                }
+                Err(error) => tracing::debug!(%error, "the list of queues is not to be had"),
+            },
+            () = shutdown.stopped() => {
+                // Dropping the projectors' question channels lets them write a last checkpoint.
+                role.queues.clear();
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn listen(log: &Log, subject: String) -> anyhow::Result<Listener> {
+    log.listen(subject).await.ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))
+}
+
+struct Role {
+    log: Log,
+    dir: PathBuf,
+    shutdown: Shutdown,
+    queues: BTreeMap<QueueId, mpsc::Sender<Question>>,
+}
+
+impl Role {
+    fn start(&mut self, queues: impl IntoIterator<Item = QueueId>) {
+        for queue in queues {
+            if self.queues.contains_key(&queue) {
+                continue;
+            }
+            let (to_projector, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
+            let projector = Projector::open(&self.log, &queue, &self.dir, to_projector.downgrade());
+            match projector {
+                Ok(projector) => {
+                    tracing::info!(%queue, "projecting");
+                    self.shutdown.spawn(projector.run(questions, self.shutdown.clone()));
+                    self.queues.insert(queue, to_projector);
+                }
+                Err(error) => {
+                    tracing::error!(%queue, %error, "the projection's folder can't be used")
+                }
+            }
+        }
+    }
+
+    async fn question(&mut self, heard: Heard) {
+        let Some((queue, _)) = subjects::question(&heard.subject) else { return };
+        if let Some(to_projector) = self.queues.get(&queue) {
+            // When it is full the asker's time-out says so, and the asker asks again.
+            let _ = to_projector.try_send(Question::new(heard));
+            return;
+        }
+        let refusal = match self.log.stream_info(&queue).await {
+            Ok(_) => {
+                self.start([queue]);
+                Refusal::Behind
+            }
+            Err(StreamError::Missing) => Refusal::UnknownQueue,
+            Err(StreamError::Away(_) | StreamError::Refused(_)) => Refusal::LogUnavailable,
+        };
+        self.log.answer(&heard, &Answer::<()>::No(refusal)).await;
+    }
+}

@@ -1,0 +1,84 @@
+// @ts-check
+/** What the waiting page and the landing page have in common. */
+
+import { LANGUAGES, pickLanguage, wordsOf } from './words.js';
+
+/** @typedef {import('./words.js').Language} Language */
+
+const LANGUAGE_ENTRY = 'anteroom-language';
+
+/** The queue that the address names: `/waiting/{queue}` or `/entered/{queue}`. */
+export function queueOfAddress() {
+  return decodeURIComponent(location.pathname.split('/')[2] ?? '');
+}
+
+/** @param {string} id @returns {HTMLElement} */
+export function element(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no element '${id}'`);
+  return found;
+}
+
+/** Touches the element only where something changed; an empty text hides it. */
+export function setText(/** @type {HTMLElement} */ target, /** @type {string} */ text) {
+  if (target.textContent !== text) target.textContent = text;
+  setHidden(target, text === '');
+}
+
+export function setHidden(/** @type {HTMLElement} */ target, /** @type {boolean} */ hidden) {
+  if (target.hidden !== hidden) target.hidden = hidden;
+}
+
+/**
+ * The words in the visitor's language, and the switch.
+ *
+ * @param {() => void} onChange
+ */
+export function speak(onChange) {
+  const language = pickLanguage({
+    search: location.search,
+    chosen: storedLanguage(),
+    preferred: navigator.languages,
+  });
+  const spoken = { words: wordsOf(language) };
+  const group = element('languages');
+  const show = () => {
+    document.documentElement.lang = spoken.words.language;
+    group.setAttribute('aria-label', spoken.words.say('language'));
+    for (const button of group.querySelectorAll('button')) {
+      button.setAttribute('aria-pressed', String(button.dataset.language === spoken.words.language));
+    }
+  };
+  group.addEventListener('click', (event) => {
+    const asked = /** @type {HTMLElement} */ (event.target).dataset.language;
+    const known = LANGUAGES.find((language) => language === asked);
+    if (!known) return;
+    spoken.words = wordsOf(known);
+    rememberLanguage(known);
+    show();
+    onChange();
+  });
+  show();
+  return spoken;
+}
+
+function storedLanguage() {
+  try {
+    return localStorage.getItem(LANGUAGE_ENTRY);
+  } catch {
+    return null;
+  }
+}
+
+/** In storage for the next page, and in the address where that has the last word. */
+function rememberLanguage(/** @type {Language} */ language) {
+  try {
+    localStorage.setItem(LANGUAGE_ENTRY, language);
+  } catch {
+    // Forbidden: the choice then lasts for this page.
+  }
+  const url = new URL(location.href);
+  if (!url.searchParams.has('lang')) return;
+  url.searchParams.set('lang', language);
+  history.replaceState(history.state, '', url);
+}

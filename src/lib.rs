@@ -7,3 +7,5 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod log;
 pub mod projection;
+pub mod http;
+pub mod admission;

@@ -54,7 +54,7 @@
 
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
-/** 1013 asks for patience, so the first attempt after it is not one of the quick ones. */
+/** Who is busy asks for patience: the first attempt after that is not one of the quick ones. */
 const BACKOFF_ATTEMPT_BUSY = 4;
 /** A connection that held for so long was a good one: the next loss starts at the shortest delay. */
 const STEADY_MS = 10_000;
@@ -176,7 +176,7 @@ export class WaitingRoom {
       socket = new WebSocket(address);
     } catch {
       // A policy of the page forbids it, for example: the same to the visitor as no connection.
-      this.#lost(this.#jitter());
+      this.#lost();
       return;
     }
     this.#socket = socket;
@@ -185,7 +185,7 @@ export class WaitingRoom {
     socket.addEventListener('open', () => this.#hello(), { signal });
     socket.addEventListener('message', (/** @type {any} */ event) => this.#hear(event.data), { signal });
     socket.addEventListener('close', (/** @type {any} */ event) => this.#closed(event), { signal });
-    this.#after(OPEN_WITHIN_MS, () => this.#lost(this.#jitter()));
+    this.#after(OPEN_WITHIN_MS, () => this.#lost());
   }
 
   #hello() {
@@ -214,22 +214,22 @@ export class WaitingRoom {
       if (this.#isUnderway()) this.#set({ phase: 'stopped', link: 'down' });
       return;
     }
-    if (code === 1013) this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
     // A node that goes has spread its visitors itself, each has their own number.
     const stated = code === 1012 ? secondsIn(reason) : null;
-    if (stated !== null) this.#lost(stated * 1000);
-    else this.#lost(this.#spread(this.#state.trouble?.retryAfter ?? null));
+    const delayMs = stated === null ? this.#spread(this.#state.trouble?.retryAfter) : stated * 1000;
+    this.#lost({ delayMs, isBusy: code === 1013 });
   }
 
-  /** @param {number} delayMs until the next attempt */
-  #lost(delayMs) {
+  /** @param {{ delayMs?: number | null, isBusy?: boolean }} [known] what the server said about the next attempt */
+  #lost({ delayMs = null, isBusy = false } = {}) {
     this.#drop();
     if (!this.#isUnderway()) return;
     const now = this.#now();
     if (this.#joinedAt !== null && now - this.#joinedAt > STEADY_MS) this.#attempt = 0;
     this.#joinedAt = null;
+    if (isBusy) this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
     this.#set({ link: 'down', lostAt: this.#state.lostAt ?? now });
-    this.#retryIn(delayMs);
+    this.#retryIn(delayMs ?? this.#jitter());
   }
 
   /** @param {number} delayMs */
@@ -259,7 +259,7 @@ export class WaitingRoom {
   }
 
   #watchSilence() {
-    this.#after(SILENCE_MAX_MS, () => this.#lost(this.#jitter()));
+    this.#after(SILENCE_MAX_MS, () => this.#lost());
   }
 
   // What the server says
@@ -333,23 +333,22 @@ export class WaitingRoom {
     } else if (code === 'unknown_connection') {
       this.#place = this.#store.forgetConnection(this.#place);
       this.#set({ startCount: null });
-      this.#lost(this.#jitter());
+      this.#lost();
     } else if (FINAL_ERRORS.has(code)) {
       this.#finish({ phase: 'refused', trouble });
     } else {
       this.#set({ trouble });
-      if (!PASSING_ERRORS.has(code)) return;
-      this.#attempt = Math.max(this.#attempt, BACKOFF_ATTEMPT_BUSY);
-      this.#lost(this.#spread(retryAfter));
+      if (PASSING_ERRORS.has(code)) this.#lost({ delayMs: this.#spread(retryAfter), isBusy: true });
     }
   }
 
   /**
    * Of those who were told the same number of seconds not all come back in the same one.
-   * @param {number | null} seconds
+   * @param {number | null | undefined} seconds
+   * @returns {number | null}
    */
   #spread(seconds) {
-    if (seconds === null) return this.#jitter();
+    if (seconds === null || seconds === undefined) return null;
     return Math.min(seconds, WAIT_MAX_SECONDS) * 1000 * (1 + this.#browser.Math.random() / 2);
   }
 

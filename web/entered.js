@@ -2,7 +2,7 @@
 /** The landing page of a queue that has no target of its own: uses the token up and says how that went. */
 
 import { enter, takeToken } from './client.js';
-import { element, queueOfAddress, setText, speak } from './page.js';
+import { askAboutQueue, element, queueOfAddress, setText, speak } from './page.js';
 
 /** @typedef {'entering' | 'busy' | 'inside' | 'used' | 'late' | 'invalid' | 'outside'} Outcome */
 
@@ -14,10 +14,16 @@ const spoken = speak(() => paint());
 /** Until when this tab may stay: a reload has a cookie that it can't read, so it is noted here. */
 const untilEntry = `anteroom.${queue}.until`;
 
+let title = '';
+
 /** @type {{ outcome: Outcome, until: Date | null }} */
 let shown = { outcome: 'entering', until: null };
 
 paint();
+askAboutQueue(queue).then((about) => {
+  title = about.title;
+  paint();
+});
 show(await tryUntilJudged());
 
 /** @returns {Promise<typeof shown>} */
@@ -88,13 +94,13 @@ function paint() {
   const { outcome, until } = shown;
   const isOutside = ['used', 'late', 'invalid', 'outside'].includes(outcome);
   element('room').dataset.tone = outcome === 'busy' ? 'warn' : isOutside ? 'off' : 'good';
-  setText(element('title'), queue);
+  setText(element('title'), title);
   setText(element('head'), say(outcome === 'busy' ? 'enteringHead' : `${outcome}Head`));
   setText(element('text'), say(`${outcome}Text`));
   setText(element('notice'), until ? say('insideUntil', { time: time(until) }) : '');
   setText(element('link'), isOutside ? say('toWaiting') : '');
   element('link').setAttribute('href', `/waiting/${encodeURIComponent(queue)}`);
-  document.title = `${element('head').textContent} · ${queue}`;
+  document.title = `${element('head').textContent} · ${title || queue}`;
 }
 
 /** @returns {Date | null} */

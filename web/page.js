@@ -12,6 +12,28 @@ export function queueOfAddress() {
   return decodeURIComponent(location.pathname.split('/')[2] ?? '');
 }
 
+/**
+ * What is known of a queue apart from a place in it. Nothing depends on it but looks, so whatever
+ * goes wrong here stops nobody from waiting.
+ */
+export async function askAboutQueue(/** @type {string} */ queue) {
+  const answer = { title: queue, content: '', isUnknown: false, clockAheadMs: 0 };
+  try {
+    const response = await fetch(`/api/queues/${encodeURIComponent(queue)}`);
+    const body = await response.json();
+    answer.isUnknown = response.status === 404 && body.code === 'unknown_queue';
+    if (!response.ok) return answer;
+    if (typeof body.title === 'string' && body.title !== '') answer.title = body.title;
+    if (typeof body.content === 'string') answer.content = body.content;
+    // An opening time is counted down by the server's clock; the visitor's may be wrong.
+    const served = Date.parse(response.headers.get('Date') ?? '');
+    if (!Number.isNaN(served)) answer.clockAheadMs = served - Date.now();
+  } catch {
+    // The page then goes by the queue's id.
+  }
+  return answer;
+}
+
 /** @param {string} id @returns {HTMLElement} */
 export function element(id) {
   const found = document.getElementById(id);

@@ -88,6 +88,7 @@ function waiting(state, update, words, around) {
   const keep = state.reconnectWithin === null
     ? say('keepPlain')
     : say('keep', { time: words.duration(state.reconnectWithin) });
+  const isCalm = notice === say('scheduledNotice');
   const badges = /** @type {const} */ ({
     scheduled: 'badgeScheduled',
     open: 'badgeWaiting',
@@ -95,7 +96,8 @@ function waiting(state, update, words, around) {
     closed: 'badgeClosed',
   });
   return screen({
-    tone: notice ? 'warn' : 'calm',
+    // That a line is not open yet is as it should be, and no warning.
+    tone: notice && !isCalm ? 'warn' : 'calm',
     badge: say(badges[update.status]),
     numbers: {
       aheadLabel: say(update.count === 1 ? 'aheadOne' : 'ahead'),
@@ -198,8 +200,7 @@ function admitted(state, { say }, { now }) {
     tone: 'good',
     badge: say('badgeTurn'),
     head: say('turnHead'),
-    text: isOver ? say('turnOver') : say('turnText'),
-    notice: isOver ? '' : validity,
+    text: isOver ? say('turnOver') : `${say('turnText')} ${validity}`.trim(),
     action: isOver ? 'retry' : 'goIn',
     tab: say('badgeTurn'),
   });

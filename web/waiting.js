@@ -3,7 +3,7 @@
 
 import { announcer } from './announce.js';
 import { WaitingRoom } from './client.js';
-import { element, queueOfAddress, setHidden, setText, speak } from './page.js';
+import { askAboutQueue, element, queueOfAddress, setHidden, setText, speak } from './page.js';
 import { view } from './view.js';
 
 /** Long enough to read "your turn", short against the time a token is valid. */
@@ -16,7 +16,7 @@ const announce = announcer(element('status'));
 const room = new WaitingRoom(queue, { onChange: () => paint(), moveOnAfterMs: MOVE_ON_AFTER_MS });
 
 /** What is known of the queue apart from the place in it. */
-const about = { title: queue, isUnknown: false, clockAheadMs: 0 };
+const about = { title: '', isUnknown: false, clockAheadMs: 0 };
 let isAskingToLeave = false;
 
 listenToButtons();
@@ -71,6 +71,7 @@ function paintNumbers(numbers) {
   const { say } = spoken.words;
   setText(element('aheadLabel'), numbers.aheadLabel);
   setText(element('ahead'), numbers.ahead);
+  element('ahead').classList.toggle('long', numbers.ahead.length > 6);
   setText(element('estimate'), numbers.estimate);
   // Never hidden: its line stays, so that nothing below it jumps.
   const clock = element('clock');
@@ -135,25 +136,13 @@ function listenToButtons() {
   });
 }
 
-/** The place needs none of this, so whatever goes wrong here stops nobody from waiting. */
 async function learnAboutQueue() {
-  try {
-    const response = await fetch(`/api/queues/${encodeURIComponent(queue)}`);
-    const body = await response.json();
-    if (response.status === 404 && body.code === 'unknown_queue') {
-      about.isUnknown = true;
-      room.stop();
-    }
-    if (response.ok) {
-      if (typeof body.title === 'string' && body.title) about.title = body.title;
-      if (typeof body.content === 'string') paintContent(body.content);
-      // An opening time is counted down by the server's clock; the visitor's may be wrong.
-      const served = Date.parse(response.headers.get('Date') ?? '');
-      if (!Number.isNaN(served)) about.clockAheadMs = served - Date.now();
-    }
-  } catch {
-    return;
-  }
+  const answer = await askAboutQueue(queue);
+  about.title = answer.title;
+  about.clockAheadMs = answer.clockAheadMs;
+  about.isUnknown = answer.isUnknown;
+  if (answer.isUnknown) room.stop();
+  paintContent(answer.content);
   paint();
 }
 

@@ -144,7 +144,7 @@ const en = {
 
   turnHead: 'It is your turn',
   turnText: 'You are being taken in now.',
-  turnLeft: 'Valid for another {time}',
+  turnLeft: 'Your turn is valid for another {time}.',
   turnOver: 'The time to enter is over.',
 
   endedLeftHead: 'You gave up your place',
@@ -266,7 +266,7 @@ const ko = {
 
   turnHead: '입장할 차례입니다',
   turnText: '지금 입장합니다.',
-  turnLeft: '남은 입장 시간 {time}',
+  turnLeft: '남은 입장 시간은 {time}입니다.',
   turnOver: '입장 시간이 지났습니다.',
 
   endedLeftHead: '대기를 포기했습니다',

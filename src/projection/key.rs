@@ -12,26 +12,26 @@ use sha2::{Digest as _, Sha256};
 
 /// Tickets in one page. A page is some 25 KiB: sled then writes few, larger values, and a join
 /// rewrites no more than that.
-pub const PLACES_PER_PAGE: usize = 256;
+pub(super) const PLACES_PER_PAGE: usize = 256;
 
 /// The key of the checkpoint.
-pub const CHECKPOINT: &[u8] = b"c";
+pub(super) const CHECKPOINT: &[u8] = b"c";
 
 const CHECKSUM_BYTES: usize = 8;
 
 /// The key of a page.
-pub fn page(number: u32) -> [u8; 5] {
+pub(super) fn page(number: u32) -> [u8; 5] {
     let [a, b, c, d] = number.to_be_bytes();
     [b'p', a, b, c, d]
 }
 
 /// Puts the checksum in front of a value.
-pub fn seal(value: &[u8]) -> Vec<u8> {
+pub(super) fn seal(value: &[u8]) -> Vec<u8> {
     [checksum(value).as_slice(), value].concat()
 }
 
 /// The value behind its checksum; `None` when it is not what was written.
-pub fn open(sealed: &[u8]) -> Option<&[u8]> {
+pub(super) fn open(sealed: &[u8]) -> Option<&[u8]> {
     let (sum, value) = sealed.split_at_checked(CHECKSUM_BYTES)?;
     (sum == checksum(value)).then_some(value)
 }

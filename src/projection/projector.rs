@@ -252,7 +252,7 @@ impl Projector {
     }
 
     fn now(&self) -> At {
-        self.clock.as_ref().map_or(self.line.at(), |clock| clock.now().max(self.line.at()))
+        self.clock.as_ref().map_or_else(|| self.line.at(), |clock| clock.now().max(self.line.at()))
     }
 
     fn inside(&self) -> u32 {

@@ -18,18 +18,18 @@ use crate::wire;
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A line as it was at a checkpoint.
-pub struct Restored {
+pub(super) struct Restored {
     /// The stream that it was folded from.
-    pub stream: At,
+    pub(super) stream: At,
     /// The chain up to there.
-    pub chain: Chain,
+    pub(super) chain: Chain,
     /// The line.
-    pub line: Line,
+    pub(super) line: Line,
 }
 
 /// Why there is no checkpoint to go on from.
 #[derive(Debug, thiserror::Error)]
-pub enum NoCheckpoint {
+pub(super) enum NoCheckpoint {
     /// Nothing was ever written here.
     #[error("there is none yet")]
     Empty,
@@ -39,7 +39,7 @@ pub enum NoCheckpoint {
 }
 
 /// What is written at one time: all of it, or nothing.
-pub struct Checkpoint {
+pub(super) struct Checkpoint {
     stream: At,
     chain: Chain,
     head: Head,
@@ -48,7 +48,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The line now, with those of its pages that changed since the checkpoint before.
-    pub fn new(stream: At, chain: Chain, line: &Line, pages: impl Iterator<Item = u32>) -> Self {
+    pub(super) fn new(stream: At, chain: Chain, line: &Line, pages: impl Iterator<Item = u32>) -> Self {
         let rows = |page: u32| (page, rows(line, page));
         Self { stream, chain, head: line.head(), pages: pages.map(rows).collect() }
     }
@@ -56,12 +56,12 @@ impl Checkpoint {
 
 /// The page that a ticket is on.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-pub fn page_of(ticket: Ticket) -> u32 {
+pub(super) fn page_of(ticket: Ticket) -> u32 {
     ticket.0 / PLACES_PER_PAGE as u32
 }
 
 /// A handle to the writing thread.
-pub struct Store {
+pub(super) struct Store {
     to_thread: mpsc::SyncSender<Checkpoint>,
     failed: Arc<OnceLock<String>>,
 }
@@ -69,7 +69,7 @@ pub struct Store {
 impl Store {
     /// Reads what the folder holds and starts the writing thread. What can't be believed is moved
     /// aside, and the folder begins anew.
-    pub fn open(dir: &Path) -> Result<(Self, Option<Restored>), std::io::Error> {
+    pub(super) fn open(dir: &Path) -> Result<(Self, Option<Restored>), std::io::Error> {
         let (db, restored) = match guarded(|| open_and_read(dir)) {
             Ok((db, restored)) => (db, Some(restored)),
             Err(why) => {
@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Moves what the folder holds aside and begins with an empty store.
-    pub fn begin_anew(dir: &Path) -> Result<Self, std::io::Error> {
+    pub(super) fn begin_anew(dir: &Path) -> Result<Self, std::io::Error> {
         quarantine(dir)?;
         Self::start(open_db(dir).map_err(std::io::Error::other)?)
     }
@@ -110,12 +110,12 @@ impl Store {
     }
 
     /// Hands a checkpoint to the writing thread; false when it is still busy with those before.
-    pub fn try_write(&self, checkpoint: Checkpoint) -> bool {
+    pub(super) fn try_write(&self, checkpoint: Checkpoint) -> bool {
         self.to_thread.try_send(checkpoint).is_ok()
     }
 
     /// Why the writing thread has stopped, if it has.
-    pub fn failure(&self) -> Option<&str> {
+    pub(super) fn failure(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
     }
 }
@@ -313,9 +313,10 @@ impl Row {
     /// `None` for a standing that this version doesn't know: the count of places then tells.
     fn into_place(self) -> Option<(Place, Option<Grant>)> {
         let socket = (NodeIndex(self.node), self.socket);
-        let place =
+        let mut place =
             Place::stored(VisitorId(self.visitor), Seq(self.joined), Seq(self.came), socket);
-        let standing = standing_of_code(self.standing)?;
+        place.absent = self.absent.map(At);
+        place.standing = standing_of_code(self.standing)?;
         let grant = self.grant.map(|grant| Grant {
             jti: Jti(grant.jti),
             kid: grant.kid,
@@ -331,6 +332,6 @@ impl Row {
                 key: redemption.key,
             }),
         });
-        Some((Place { absent: self.absent.map(At), standing, ..place }, grant))
+        Some((place, grant))
     }
 }

@@ -10,7 +10,7 @@ use crate::queue::event::{
     Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed, ReleaseReason,
     Released, Removed, Seated, Seq, Setting, State, VisitorId,
 };
-use crate::wire::id::{Id, Whole};
+use crate::wire::id::{Id, Whole, from_hex};
 use crate::wire::policy;
 
 /// The version that is written, and the highest that is read.
@@ -89,6 +89,17 @@ pub fn write(entry: &Entry) -> Option<(Writer, &'static str, Vec<u8>)> {
         Entry::Void { .. } => return None,
     };
     Some((Writer::Node, kind, json?))
+}
+
+/// A state as it is written.
+pub fn state_name(state: State) -> &'static str {
+    match state {
+        State::Scheduled => "scheduled",
+        State::Open => "open",
+        State::Paused => "paused",
+        State::Closed => "closed",
+        State::Deleted => "deleted",
+    }
 }
 
 #[derive(Deserialize)]
@@ -426,18 +437,6 @@ fn seconds(value: Whole, max: u64) -> Fallible<u32> {
     let within = (1..=max).contains(&value.0);
     let seconds = u32::try_from(value.0).ok().filter(|_| within);
     seconds.ok_or_else(|| format!("seconds is 1 to {max}, not {}", value.0))
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() != 64 || !text.bytes().all(lower) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 fn read_key(json: KeyJson) -> Fallible<PublicKey> {

@@ -1,1 +1,10 @@
-//! Rules.
+//! The rules of the line as tests: facts in, text out (`story`), and properties of random histories.
+
+mod story;
+mod facts;
+mod decisions;
+mod due;
+mod rate;
+mod places;
+mod history;
+mod feed;

@@ -1,0 +1,189 @@
+//! What others ask of a worker, and when it is done. Whether something is done is read from the
+//! fold alone, never from the answer to the append.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::queue::event::{
+    Configured, Facts, Jti, Redeemed, ReleaseReason, Released, Removed, Seq, VisitorId,
+};
+use crate::queue::line::{End, Grant, Line, Redemption, Standing};
+use crate::wire::ask::Refusal;
+use crate::wire::token::SKEW_SECONDS;
+use crate::queue::event::At;
+
+/// Something to be written.
+pub(super) struct Command {
+    pub(super) what: What,
+    pub(super) until: Instant,
+    /// The entry with which this command was written, once it came back.
+    pub(super) written: Option<Seq>,
+}
+
+pub(super) enum What {
+    /// Use a grant.
+    Redeem { visitor: VisitorId, jti: Jti, key: Option<[u8; 32]>, done: Done<Pass> },
+    /// Set something.
+    Configure { facts: Vec<Configured>, done: Done<Seq> },
+    /// Someone is no longer inside.
+    Release { who: Who, by: String, done: Done<VisitorId> },
+    /// Take a visitor out.
+    Remove { visitor: VisitorId, by: String, done: Done<VisitorId> },
+}
+
+pub(super) type Done<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// Why a command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// As told at the gate.
+    Gate(Refusal),
+    /// There is nobody like that.
+    Nobody,
+    /// Not now.
+    Unavailable,
+}
+
+/// A redemption that stands in the log.
+pub(super) struct Pass {
+    pub(super) visitor: VisitorId,
+    pub(super) grant: Grant,
+    pub(super) redemption: Redemption,
+}
+
+/// Whom an operator means.
+#[derive(Clone, Copy)]
+pub(super) enum Who {
+    Visitor(VisitorId),
+    Jti(Jti),
+}
+
+/// What is to be done about a command.
+pub(super) enum Next {
+    /// Write this.
+    Write(Facts),
+    /// It is done, or can't be.
+    Answered,
+}
+
+impl Command {
+    /// Answers the command if the fold has the answer; otherwise says what to write. `give` turns
+    /// the command's own sender into its answer, so a command is answered at most once.
+    pub(super) fn next(self, line: &Line, now: At, kid: &str) -> (Next, Option<Self>) {
+        let Self { what, until, written } = self;
+        match what {
+            What::Redeem { visitor, jti, key, done } => match redeem(line, now, visitor, jti, key, written) {
+                Ok(Some(pass)) => answered(done, Ok(pass)),
+                Ok(None) => {
+                    let seconds = line.policy().session_seconds;
+                    let fact = Redeemed { visitor, jti, kid: kid.to_owned(), seconds, key };
+                    let what = What::Redeem { visitor, jti, key, done };
+                    let again = Self { what, until, written };
+                    (Next::Write(Facts::Redeemed(vec![fact])), Some(again))
+                }
+                Err(refusal) => answered(done, Err(Refused::Gate(refusal))),
+            },
+            What::Configure { facts, done } => match written {
+                Some(seq) => answered(done, Ok(seq)),
+                // Nothing to write: it was only to be known that everything is folded.
+                None if facts.is_empty() => answered(done, Ok(line.seq())),
+                None => {
+                    let write = Next::Write(Facts::Configured(facts.clone()));
+                    (write, Some(Self { what: What::Configure { facts, done }, until, written }))
+                }
+            },
+            What::Release { who, by, done } => match inside(line, who) {
+                _ if written.is_some() => answered(done, find(line, who).ok_or(Refused::Nobody)),
+                None => answered(done, Err(Refused::Nobody)),
+                Some((visitor, jti)) => {
+                    let reason = ReleaseReason::Released;
+                    let fact = Released { visitor, jti, reason, by: by.clone() };
+                    let who = Who::Visitor(visitor);
+                    let again = Self { what: What::Release { who, by, done }, until, written };
+                    (Next::Write(Facts::Released(vec![fact])), Some(again))
+                }
+            },
+            What::Remove { visitor, by, done } => match line.ticket(visitor) {
+                _ if written.is_some() => answered(done, Ok(visitor)),
+                Some(ticket) if !has_ended(line, ticket) => {
+                    let fact = Removed { visitor, by: by.clone(), reason: None };
+                    let again = Self { what: What::Remove { visitor, by, done }, until, written };
+                    (Next::Write(Facts::Removed(vec![fact])), Some(again))
+                }
+                _ => answered(done, Err(Refused::Nobody)),
+            },
+        }
+    }
+
+    /// Gives the command up.
+    pub(super) fn refuse(self, why: Refused) {
+        // Whoever asked may have gone; then nobody needs to know.
+        match self.what {
+            What::Redeem { done, .. } => drop(done.send(Err(why))),
+            What::Configure { done, .. } => drop(done.send(Err(why))),
+            What::Release { done, .. } | What::Remove { done, .. } => drop(done.send(Err(why))),
+        }
+    }
+}
+
+fn answered<T>(done: Done<T>, answer: Result<T, Refused>) -> (Next, Option<Command>) {
+    // Whoever asked may have gone; then nobody needs to know.
+    let _ = done.send(answer);
+    (Next::Answered, None)
+}
+
+/// The redemption, if it stands and is this request's; `None` when it is still to be written.
+fn redeem(
+    line: &Line,
+    now: At,
+    visitor: VisitorId,
+    jti: Jti,
+    key: Option<[u8; 32]>,
+    written: Option<Seq>,
+) -> Result<Option<Pass>, Refusal> {
+    let ticket = line.ticket(visitor).ok_or(Refusal::TokenInvalid)?;
+    let (place, grant) = line.place(ticket).zip(line.grant(ticket)).ok_or(Refusal::TokenInvalid)?;
+    if grant.jti != jti {
+        return Err(Refusal::TokenInvalid);
+    }
+    if let Some(redemption) = &grant.redeemed {
+        let same_request = key.is_some() && redemption.key == key;
+        if same_request || written == Some(redemption.seq) {
+            let (grant, redemption) = (grant.clone(), redemption.clone());
+            return Ok(Some(Pass { visitor, grant, redemption }));
+        }
+        return Err(Refusal::TokenAlreadyUsed);
+    }
+    let skew = i64::from(u32::try_from(SKEW_SECONDS).unwrap_or(0));
+    let late = line.graces().running(now).seconds() >= grant.lapses.seconds() + skew;
+    match place.standing {
+        Standing::Granted if !late => Ok(None),
+        Standing::Granted | Standing::Ended(End::Lapsed) => Err(Refusal::TokenExpired),
+        Standing::Waiting | Standing::Inside | Standing::Ended(_) => Err(Refusal::TokenInvalid),
+    }
+}
+
+fn find(line: &Line, who: Who) -> Option<VisitorId> {
+    match who {
+        Who::Visitor(visitor) => line.ticket(visitor).map(|_| visitor),
+        Who::Jti(jti) => {
+            let mut granted = line.unused().iter().chain(line.inside()).map(|(_, ticket)| *ticket);
+            let ticket = granted.find(|ticket| line.grant(*ticket).is_some_and(|g| g.jti == jti))?;
+            Some(line.place(ticket)?.visitor)
+        }
+    }
+}
+
+/// The visitor and their grant, if they are inside or may come in.
+fn inside(line: &Line, who: Who) -> Option<(VisitorId, Jti)> {
+    let visitor = find(line, who)?;
+    let ticket = line.ticket(visitor)?;
+    let standing = line.place(ticket)?.standing;
+    let jti = line.grant(ticket)?.jti;
+    matches!(standing, Standing::Granted | Standing::Inside).then_some((visitor, jti))
+}
+
+fn has_ended(line: &Line, ticket: crate::queue::event::Ticket) -> bool {
+    line.place(ticket).is_none_or(|place| matches!(place.standing, Standing::Ended(_)))
+}

@@ -1,0 +1,90 @@
+//! What nodes ask admission: tokens for the visitors they hold, and passes for tokens.
+
+use crate::admission::Workers;
+use crate::admission::command::{Pass, Refused};
+use crate::log::subjects::{self, QueueId};
+use crate::log::talk::Heard;
+use crate::queue::event::VisitorId;
+use crate::wire::ask::{
+    Answer, MintAnswer, MintQuestion, RedeemAnswer, RedeemQuestion, Refusal,
+    VISITORS_PER_QUESTION_MAX,
+};
+use crate::wire::id::Id;
+
+/// Questions that are answered at the same time; the others wait in the connection's buffer.
+const ANSWERED_AT_ONCE: usize = 2_048;
+
+/// Answers questions until asked to stop.
+pub(super) async fn serve(workers: &Workers) -> anyhow::Result<()> {
+    let mut questions = workers
+        .log
+        .listen(subjects::gate_all())
+        .await
+        .ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
+    let (workers, shutdown) = (workers.clone(), workers.shutdown.clone());
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(ANSWERED_AT_ONCE));
+    shutdown.clone().spawn(async move {
+        loop {
+            let question = tokio::select! {
+                question = questions.next() => question,
+                () = shutdown.stopped() => return,
+            };
+            let place = std::sync::Arc::clone(&places).acquire_owned().await;
+            let (Some(question), Ok(place)) = (question, place) else { return };
+            let workers = workers.clone();
+            shutdown.spawn(async move {
+                answer(&workers, &question).await;
+                drop(place);
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn answer(workers: &Workers, heard: &Heard) {
+    let Some((queue, question)) = subjects::question(&heard.subject) else { return };
+    match question {
+        "mint" => {
+            let answer = mint(workers, &queue, &heard.payload).await;
+            workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
+        }
+        "redeem" => {
+            let answer = redeem(workers, &queue, &heard.payload).await;
+            workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
+        }
+        _ => workers.log.answer(heard, &Answer::<()>::No(Refusal::BadQuestion)).await,
+    }
+}
+
+async fn mint(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<MintAnswer, Refusal> {
+    let question: MintQuestion = serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
+    if question.visitors.len() > VISITORS_PER_QUESTION_MAX {
+        return Err(Refusal::BadQuestion);
+    }
+    let worker = workers.find(queue).await.ok_or(Refusal::UnknownQueue)?;
+    let visitors = question.visitors.iter().map(|id| VisitorId(id.0)).collect();
+    let tokens = worker.mint(visitors).await.ok_or(Refusal::LogUnavailable)?;
+    Ok(MintAnswer { tokens })
+}
+
+async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<RedeemAnswer, Refusal> {
+    let question: RedeemQuestion = serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
+    let key = match question.key.as_deref() {
+        Some(hex) => Some(crate::wire::id::from_hex(hex).ok_or(Refusal::BadQuestion)?),
+        None => None,
+    };
+    let worker = workers.find(queue).await.ok_or(Refusal::UnknownQueue)?;
+    match worker.redeem(question.token, key).await {
+        Ok(Pass { visitor, grant, redemption }) => {
+            let pass = workers.signer.pass(queue, visitor, &grant, &redemption);
+            let expires = redemption.at.plus_seconds(redemption.seconds).seconds();
+            let visitor = Id(visitor.0);
+            // A pass of a key that was rotated out meanwhile can't be made again.
+            let pass = pass.ok_or(Refusal::TokenAlreadyUsed)?;
+            Ok(RedeemAnswer { pass, expires, visitor })
+        }
+        Err(Refused::Gate(refusal)) => Err(refusal),
+        Err(Refused::Nobody) => Err(Refusal::TokenInvalid),
+        Err(Refused::Unavailable) => Err(Refusal::LogUnavailable),
+    }
+}

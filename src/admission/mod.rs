@@ -1,0 +1,118 @@
+//! Role: the gate. It decides who is let in, signs what they enter with, takes it back, and carries
+//! out what operators order. Everything that it decides is first a fact in the log; what it says is
+//! said from its own fold, after the fact came back to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use crate::log::connection::Log;
+use crate::log::stream::Limits;
+use crate::log::subjects::{self, QueueId};
+use crate::shutdown::Shutdown;
+
+mod beats;
+mod command;
+mod gate;
+mod operator;
+pub mod signer;
+mod worker;
+
+use beats::Beats;
+use signer::Signer;
+use worker::Handle;
+
+/// How often the list of queues is looked at, besides being told of new ones.
+const QUEUES_EVERY: Duration = Duration::from_secs(5);
+/// Until the log answers at all.
+const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Connections on the operator listener.
+const OPERATOR_CONNECTIONS_MAX: usize = 256;
+
+/// What the role needs besides the log.
+pub struct Config {
+    /// Signs tokens and passes.
+    pub signer: Signer,
+    /// For the streams of new queues.
+    pub limits: Limits,
+    /// What an operator must present.
+    pub operator_token: String,
+    /// Where operators are listened to.
+    pub operator: TcpListener,
+}
+
+/// The workers of all queues, shared by the gate and the operator API.
+#[derive(Clone)]
+struct Workers {
+    log: Log,
+    limits: Limits,
+    signer: Arc<Signer>,
+    beats: Arc<Beats>,
+    shutdown: Shutdown,
+    queues: Arc<Mutex<BTreeMap<QueueId, Handle>>>,
+}
+
+/// Runs admission for every queue until it is asked to stop.
+pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let workers = Workers {
+        log: log.clone(),
+        limits: config.limits,
+        signer: Arc::new(config.signer),
+        beats: Beats::listen(&log, &shutdown).await?,
+        shutdown: shutdown.clone(),
+        queues: Arc::default(),
+    };
+    gate::serve(&workers).await?;
+    let router = operator::router(workers.clone(), config.operator_token);
+    shutdown.spawn(crate::http::serve(
+        config.operator,
+        router,
+        OPERATOR_CONNECTIONS_MAX,
+        shutdown.clone(),
+    ));
+    let mut configured = log
+        .listen(subjects::stored_configured())
+        .await
+        .ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
+    let mut look = tokio::time::interval(FIRST_LOOK_EVERY);
+    loop {
+        tokio::select! {
+            heard = configured.next() => match heard.map(|heard| subjects::queue_of_stored(&heard.subject)) {
+                Some(Some(queue)) => drop(workers.start(&queue).await),
+                Some(None) => {}
+                None => return Ok(()),
+            },
+            _ = look.tick() => match log.queues().await {
+                Ok(queues) => {
+                    for queue in &queues {
+                        drop(workers.start(queue).await);
+                    }
+                    look.reset_after(QUEUES_EVERY);
+                }
+                Err(error) => tracing::debug!(%error, "the list of queues is not to be had"),
+            },
+            () = shutdown.stopped() => return Ok(()),
+        }
+    }
+}
+
+impl Workers {
+    /// The worker of a queue, started now if it was not.
+    async fn start(&self, queue: &QueueId) -> Handle {
+        let mut queues = self.queues.lock().await;
+        let handle = queues.entry(queue.clone()).or_insert_with(|| {
+            tracing::info!(%queue, "admitting");
+            let (signer, beats) = (Arc::clone(&self.signer), Arc::clone(&self.beats));
+            worker::start(&self.log, queue, signer, beats, &self.shutdown)
+        });
+        handle.clone()
+    }
+
+    /// The worker of a queue that is known to exist.
+    async fn find(&self, queue: &QueueId) -> Option<Handle> {
+        self.queues.lock().await.get(queue).cloned()
+    }
+}

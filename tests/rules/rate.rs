@@ -1,0 +1,103 @@
+//! The law of the rate: in any w seconds at most burst + w x rate / 60 people are let in.
+
+use anteroom::queue::admit::{Due, Idle, decide};
+use anteroom::queue::event::{
+    At, Configured, Decision, Entry, Facts, NodeId, Seated, Seq, Setting, State, VisitorId,
+};
+use anteroom::queue::line::Line;
+use anteroom::queue::policy::Policy;
+use proptest::prelude::*;
+
+use crate::story::entry_of;
+
+const PEOPLE: u64 = 600;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_window_of_any_length_lets_more_people_in_than_the_rate(
+        rate_per_minute in prop_oneof![1..=600u32, 600..=6_000u32, 6_000..=600_000u32],
+        // Thousandths of the interval between two people: until the worker looks again, and until
+        // its entry is stored.
+        ticks in prop::collection::vec((0..=20_000i64, 0..=1_500i64), 1..200),
+        greedy in any::<bool>(),
+    ) {
+        let mut line = open(rate_per_minute);
+        let policy = line.policy().clone();
+        let interval = policy.interval_nanos();
+        let mut grants: Vec<At> = Vec::new();
+        let mut now = At(1_000_000_000_000);
+        for (wait, delay) in ticks {
+            now = At(now.0 + wait * interval / 1_000);
+            loop {
+                let due = decide(&line, now);
+                if let Due::Nothing(Idle::Rate(at)) = due {
+                    let allowed_only_then = at > now
+                        && matches!(decide(&line, at), Due::Admit(_))
+                        && matches!(decide(&line, At(at.0 - 1)), Due::Nothing(_));
+                    prop_assert!(allowed_only_then, "the next at {:?}, it is {:?}", at, now);
+                    // A greedy worker looks at the first moment that may let someone in.
+                    if greedy {
+                        now = at;
+                    }
+                }
+                let Due::Admit(ref visitors) = due else { break };
+                let stored = At(now.0 + delay * interval / 1_000);
+                grants.extend(visitors.iter().map(|_| stored));
+                let Some(entry) = entry_of(&line, due) else { break };
+                let change = line.apply(Seq(line.seq().0 + 1), stored, &entry);
+                prop_assert!(change.void.is_empty() && change.void_entry.is_none());
+                now = stored;
+            }
+        }
+        prop_assert!(!grants.is_empty());
+        // Counted naively: every window that begins and ends with a grant, both of them in it.
+        for (first, &from) in grants.iter().enumerate() {
+            for (last, &to) in grants.iter().enumerate().skip(first) {
+                let people = i128::try_from(last - first + 1)?;
+                let most = i128::from(policy.burst()) * 60_000_000_000
+                    + i128::from(to.since(from)) * i128::from(rate_per_minute);
+                prop_assert!(people * 60_000_000_000 <= most, "{} from {:?} to {:?}", people, from, to);
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_never_rests_lets_in_as_many_as_the_rate_says(
+        rate_per_minute in prop_oneof![1..=600u32, 600..=600_000u32],
+    ) {
+        let mut line = open(rate_per_minute);
+        let start = At(1_000_000_000_000);
+        let mut now = start;
+        let mut grants = 0;
+        while grants < 300 {
+            match decide(&line, now) {
+                Due::Nothing(Idle::Rate(at)) => now = at,
+                due => {
+                    let before = line.grants_len();
+                    let entry = entry_of(&line, due).ok_or(TestCaseError::fail("people wait"))?;
+                    line.apply(Seq(line.seq().0 + 1), now, &entry);
+                    grants += line.grants_len() - before;
+                }
+            }
+        }
+        // The last one's time, less a billionth for each interval that was rounded up.
+        let exact = (grants as f64 - f64::from(line.policy().burst())) * 60e9 / f64::from(rate_per_minute);
+        let late = now.since(start) as f64 - exact;
+        prop_assert!(late <= grants as f64, "{} ns late", late);
+    }
+}
+
+/// An open queue of this rate, in which everybody waits.
+fn open(rate_per_minute: u32) -> Line {
+    let mut line = Line::default();
+    let policy = Policy { rate_per_minute, ..Policy::default() };
+    let set = |what| Configured { by: "ops".to_owned(), what };
+    let facts = vec![set(Setting::Policy(policy)), set(Setting::State(State::Open, None))];
+    let decision = Decision { prev: Seq(0), basis: Seq(0), facts: Facts::Configured(facts) };
+    line.apply(Seq(1), At(0), &Entry::Decided(decision));
+    let visitors = (0..PEOPLE).map(|n| (VisitorId(u128::from(n).to_be_bytes()), n)).collect();
+    line.apply(Seq(2), At(0), &Entry::Joined(Seated { node: NodeId([1; 16]), visitors }));
+    line
+}

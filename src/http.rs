@@ -105,6 +105,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_queue", "There is no such queue.")
     }
 
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {

@@ -9,3 +9,4 @@ pub mod log;
 pub mod projection;
 pub mod http;
 pub mod admission;
+pub mod node;

@@ -41,10 +41,21 @@ export function element(id) {
   return found;
 }
 
-/** Touches the element only where something changed; an empty text hides it. */
+// Each of these touches the element only where something changed.
+
+/** An empty text hides the element. */
 export function setText(/** @type {HTMLElement} */ target, /** @type {string} */ text) {
-  if (target.textContent !== text) target.textContent = text;
+  setTextOnly(target, text);
   setHidden(target, text === '');
+}
+
+export function setTextOnly(/** @type {HTMLElement} */ target, /** @type {string} */ text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+/** @param {HTMLElement} target @param {string} name @param {string} value */
+export function setAttribute(target, name, value) {
+  if (target.getAttribute(name) !== value) target.setAttribute(name, value);
 }
 
 export function setHidden(/** @type {HTMLElement} */ target, /** @type {boolean} */ hidden) {
@@ -68,7 +79,10 @@ export function speak(onChange) {
     document.documentElement.lang = spoken.words.language;
     group.setAttribute('aria-label', spoken.words.say('language'));
     for (const button of group.querySelectorAll('button')) {
-      button.setAttribute('aria-pressed', String(button.dataset.language === spoken.words.language));
+      button.setAttribute(
+        'aria-pressed',
+        String(button.dataset.language === spoken.words.language),
+      );
     }
   };
   group.addEventListener('click', (event) => {

@@ -85,9 +85,10 @@ function waiting(state, update, words, around) {
   const { say } = words;
   const seconds = secondsLeft(state, update, around);
   const notice = noticeOf(state, update, words, around);
-  const keep = state.reconnectWithin === null
-    ? say('keepPlain')
-    : say('keep', { time: words.duration(state.reconnectWithin) });
+  const keep =
+    state.reconnectWithin === null
+      ? say('keepPlain')
+      : say('keep', { time: words.duration(state.reconnectWithin) });
   const isCalm = notice === say('scheduledNotice');
   const badges = /** @type {const} */ ({
     scheduled: 'badgeScheduled',
@@ -172,7 +173,7 @@ function noticeOf(state, update, words, around) {
 /** @param {State} state @param {Words} words @param {Around} around */
 function lostNotice(state, words, around) {
   const { say } = words;
-  if (state.leaving) return say('leavingNotice');
+  if (state.leaving) return say('leavingLaterNotice');
   const within = state.reconnectWithin ?? 0;
   const time = words.duration(within);
   const lostFor = (around.now - (state.lostAt ?? around.now)) / 1000;
@@ -211,13 +212,28 @@ function ended({ ended: reason, target }, { say }) {
   const common = { tone: /** @type {const} */ ('off'), badge: say('badgeOver') };
   switch (reason) {
     case 'left':
-      return screen({ ...common, head: say('endedLeftHead'), text: say('endedLeftText'), action: 'again' });
+      return screen({
+        ...common,
+        head: say('endedLeftHead'),
+        text: say('endedLeftText'),
+        action: 'again',
+      });
     case 'expired':
-      return screen({ ...common, head: say('endedExpiredHead'), text: say('endedExpiredText'), action: 'again' });
+      return screen({
+        ...common,
+        head: say('endedExpiredHead'),
+        text: say('endedExpiredText'),
+        action: 'again',
+      });
     case 'removed':
       return screen({ ...common, head: say('endedRemovedHead'), text: say('endedRemovedText') });
     case 'closed':
-      return screen({ ...common, badge: say('badgeClosed'), head: say('endedClosedHead'), text: say('endedClosedText') });
+      return screen({
+        ...common,
+        badge: say('badgeClosed'),
+        head: say('endedClosedHead'),
+        text: say('endedClosedText'),
+      });
     case 'redeemed':
       return screen({
         ...common,
@@ -227,7 +243,12 @@ function ended({ ended: reason, target }, { say }) {
         link: target,
       });
     default:
-      return screen({ ...common, head: say('endedOtherHead'), text: say('endedOtherText'), action: 'again' });
+      return screen({
+        ...common,
+        head: say('endedOtherHead'),
+        text: say('endedOtherText'),
+        action: 'again',
+      });
   }
 }
 
@@ -236,15 +257,31 @@ function halted({ phase, trouble }, { say }) {
   const common = { tone: /** @type {const} */ ('off'), badge: say('badgeOver') };
   if (phase === 'replaced') {
     const badge = say('badgeElsewhere');
-    return screen({ ...common, badge, head: say('replacedHead'), text: say('replacedText'), action: 'here' });
+    return screen({
+      ...common,
+      badge,
+      head: say('replacedHead'),
+      text: say('replacedText'),
+      action: 'here',
+    });
   }
   if (phase === 'stopped') {
-    return screen({ ...common, head: say('stoppedHead'), text: say('stoppedText'), action: 'retry' });
+    return screen({
+      ...common,
+      head: say('stoppedHead'),
+      text: say('stoppedText'),
+      action: 'retry',
+    });
   }
   if (trouble?.code === 'unknown_queue') {
     return screen({ ...common, head: say('unknownHead'), text: say('unknownText') });
   }
-  return screen({ ...common, head: say('refusedHead'), text: say('refusedText'), action: 'reload' });
+  return screen({
+    ...common,
+    head: say('refusedHead'),
+    text: say('refusedText'),
+    action: 'reload',
+  });
 }
 
 /** @param {Partial<View>} parts @returns {View} */

@@ -3,7 +3,16 @@
 
 import { announcer } from './announce.js';
 import { WaitingRoom } from './client.js';
-import { askAboutQueue, element, queueOfAddress, setHidden, setText, speak } from './page.js';
+import {
+  askAboutQueue,
+  element,
+  queueOfAddress,
+  setAttribute,
+  setHidden,
+  setText,
+  setTextOnly,
+  speak,
+} from './page.js';
 import { view } from './view.js';
 
 /** Long enough to read "your turn", short against the time a token is valid. */
@@ -35,7 +44,7 @@ function paint() {
   });
   const focused = document.activeElement;
 
-  element('room').dataset.tone = shown.tone;
+  setAttribute(element('room'), 'data-tone', shown.tone);
   setText(element('title'), about.title);
   setText(element('badge'), shown.badge);
   setHidden(element('message'), shown.head === '');
@@ -44,7 +53,7 @@ function paint() {
   setText(element('notice'), shown.notice);
   setText(element('reason'), shown.reason);
   setText(element('action'), shown.action ? say(shown.action) : '');
-  element('action').dataset.action = shown.action ?? '';
+  setAttribute(element('action'), 'data-action', shown.action ?? '');
   paintLink(shown.link);
   paintNumbers(shown.numbers);
   paintLeave(shown.canLeave);
@@ -54,7 +63,7 @@ function paint() {
 
   // What had the focus may be gone; the reader goes on at what came instead.
   if (focused instanceof HTMLElement && !focused.offsetParent && focused !== document.body) {
-    element('head').focus();
+    element('room').focus();
   }
 }
 
@@ -71,14 +80,13 @@ function paintNumbers(numbers) {
   const { say } = spoken.words;
   setText(element('aheadLabel'), numbers.aheadLabel);
   setText(element('ahead'), numbers.ahead);
-  element('ahead').classList.toggle('long', numbers.ahead.length > 6);
+  setAttribute(element('ahead'), 'data-length', numbers.ahead.length > 6 ? 'long' : 'short');
   setText(element('estimate'), numbers.estimate);
   // Never hidden: its line stays, so that nothing below it jumps.
-  const clock = element('clock');
-  if (clock.textContent !== numbers.clock) clock.textContent = numbers.clock;
+  setTextOnly(element('clock'), numbers.clock);
   const progress = /** @type {HTMLProgressElement} */ (element('progress'));
   if (progress.value !== numbers.progress) progress.value = numbers.progress;
-  progress.setAttribute('aria-label', say('progress'));
+  setAttribute(progress, 'aria-label', say('progress'));
   setText(element('moved'), numbers.moved);
   setText(element('positionLabel'), say('position'));
   setText(element('position'), numbers.position);
@@ -89,7 +97,7 @@ function paintNumbers(numbers) {
 function paintLink(/** @type {string | null} */ target) {
   const link = /** @type {HTMLAnchorElement} */ (element('link'));
   setText(link, target ? spoken.words.say('goBackIn') : '');
-  if (target && link.getAttribute('href') !== target) link.href = target;
+  if (target) setAttribute(link, 'href', target);
 }
 
 function paintLeave(/** @type {boolean} */ canLeave) {
@@ -99,10 +107,10 @@ function paintLeave(/** @type {boolean} */ canLeave) {
   setHidden(element('leaveAsk'), isAskingToLeave);
   setHidden(element('leaveConfirm'), !isAskingToLeave);
   if (!canLeave) return;
-  element('leaveAsk').textContent = say('leave');
-  element('leaveQuestion').textContent = say('leaveAsk');
-  element('leaveYes').textContent = say('leaveYes');
-  element('leaveNo').textContent = say('leaveNo');
+  setTextOnly(element('leaveAsk'), say('leave'));
+  setTextOnly(element('leaveQuestion'), say('leaveAsk'));
+  setTextOnly(element('leaveYes'), say('leaveYes'));
+  setTextOnly(element('leaveNo'), say('leaveNo'));
 }
 
 function setTitle(/** @type {string} */ title) {
@@ -113,7 +121,9 @@ function spokenSummary(/** @type {import('./view.js').View} */ shown) {
   const { head, text, notice, reason, numbers } = shown;
   if (!numbers) return `${head}. ${text}`;
   const { ahead, estimate } = numbers;
-  return [notice, reason, spoken.words.say('announced', { ahead, estimate })].filter(Boolean).join(' ');
+  return [notice, reason, spoken.words.say('announced', { ahead, estimate })]
+    .filter(Boolean)
+    .join(' ');
 }
 
 function listenToButtons() {
@@ -161,7 +171,12 @@ function paragraph(/** @type {string} */ text) {
       continue;
     }
     const link = document.createElement('a');
-    Object.assign(link, { href: part, textContent: part, target: '_blank', rel: 'noopener noreferrer' });
+    Object.assign(link, {
+      href: part,
+      textContent: part,
+      target: '_blank',
+      rel: 'noopener noreferrer',
+    });
     made.append(link);
   }
   return made;

@@ -31,7 +31,8 @@ export function wordsOf(language) {
   const times = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'short' });
 
   /** @param {keyof typeof TEXTS.en} key @param {Record<string, string>} [values] */
-  const say = (key, values = {}) => texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
+  const say = (key, values = {}) =>
+    texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '');
 
   const number = (/** @type {number} */ value) => numbers.format(value);
 
@@ -113,7 +114,8 @@ const en = {
   unreachableText: 'You are not in line yet. We keep trying.',
   unreachableKeptText: 'Your place is kept for {time} after you were last here. We keep trying.',
   unwrittenHead: 'Joining takes longer than usual',
-  unwrittenText: 'Your place could not be written down yet, so you are not in line yet. We keep trying; you need not do anything.',
+  unwrittenText:
+    'Your place could not be written down yet, so you are not in line yet. We keep trying; you need not do anything.',
   fullHead: 'The line is full right now',
   fullText: 'Nobody else can join for the moment. This page tries again by itself.',
   slowHead: 'A little slower, please',
@@ -139,8 +141,10 @@ const en = {
   unwrittenNotice: 'The line is having trouble at the moment. Your place is safe.',
   offlineNotice: 'You are offline. Your place is kept for {time} after the connection was lost.',
   lostNotice: 'The connection was lost. Your place is kept for {time}.',
-  lostLongNotice: 'The connection was lost longer ago than a place is kept ({time}). We keep trying; it may be gone.',
-  leavingNotice: 'You are giving up your place. This is done as soon as the connection is back.',
+  lostLongNotice:
+    'The connection was lost longer ago than a place is kept ({time}). We keep trying; it may be gone.',
+  leavingNotice: 'Giving up your place.',
+  leavingLaterNotice: 'Giving up your place. This is done as soon as the connection is back.',
 
   turnHead: 'It is your turn',
   turnText: 'You are being taken in now.',
@@ -150,13 +154,16 @@ const en = {
   endedLeftHead: 'You gave up your place',
   endedLeftText: 'You can join again, at the end of the line.',
   endedExpiredHead: 'Your place has expired',
-  endedExpiredText: 'You were away for too long, or your turn was not used in time. You can join again, at the end of the line.',
+  endedExpiredText:
+    'You were away for too long, or your turn was not used in time. You can join again, at the end of the line.',
   endedRemovedHead: 'You were taken out of the line',
-  endedRemovedText: 'The organiser has removed this place. Please contact them if you think this is wrong.',
+  endedRemovedText:
+    'The organiser has removed this place. Please contact them if you think this is wrong.',
   endedClosedHead: 'The line is closed',
   endedClosedText: 'Nobody else will be let in. Thank you for waiting.',
   endedRedeemedHead: 'You have already been let in',
-  endedRedeemedText: 'Your turn has been used. If you are not inside any more, you can join again, at the end of the line.',
+  endedRedeemedText:
+    'Your turn has been used. If you are not inside any more, you can join again, at the end of the line.',
   endedOtherHead: 'Your place is gone',
   endedOtherText: 'You can join again, at the end of the line.',
   replacedHead: 'This place is open in another tab',
@@ -184,7 +191,8 @@ const en = {
   insideText: 'Welcome. Your waiting is over.',
   insideUntil: 'You can stay until {time}.',
   usedHead: 'This turn has already been used',
-  usedText: 'A turn works once, and it was used in another tab or browser. If you are not inside, you can join the line again.',
+  usedText:
+    'A turn works once, and it was used in another tab or browser. If you are not inside, you can join the line again.',
   lateHead: 'Your turn has expired',
   lateText: 'It was not used in time. You can join the line again.',
   invalidHead: 'This turn is not valid',
@@ -235,7 +243,8 @@ const ko = {
   unreachableText: '아직 대기열에 들어가지 못했습니다. 계속 시도하고 있습니다.',
   unreachableKeptText: '마지막 접속 후 {time} 동안 자리가 유지됩니다. 계속 시도하고 있습니다.',
   unwrittenHead: '평소보다 오래 걸리고 있습니다',
-  unwrittenText: '순번을 아직 기록하지 못해 대기열에 들어가지 못했습니다. 계속 시도하고 있으니 그대로 기다려 주세요.',
+  unwrittenText:
+    '순번을 아직 기록하지 못해 대기열에 들어가지 못했습니다. 계속 시도하고 있으니 그대로 기다려 주세요.',
   fullHead: '지금은 대기열이 가득 찼습니다',
   fullText: '잠시 동안 더 들어갈 수 없습니다. 이 화면이 자동으로 다시 시도합니다.',
   slowHead: '잠시 후 다시 시도합니다',
@@ -261,8 +270,10 @@ const ko = {
   unwrittenNotice: '대기열에 일시적인 문제가 있습니다. 자리는 안전합니다.',
   offlineNotice: '인터넷 연결이 끊겼습니다. 끊긴 뒤 {time} 동안 자리가 유지됩니다.',
   lostNotice: '연결이 끊겼습니다. {time} 동안 자리가 유지됩니다.',
-  lostLongNotice: '연결이 끊긴 지 자리 유지 시간({time})이 지났습니다. 계속 시도하지만 자리가 사라졌을 수 있습니다.',
-  leavingNotice: '대기를 포기하는 중입니다. 연결되는 대로 처리됩니다.',
+  lostLongNotice:
+    '연결이 끊긴 지 자리 유지 시간({time})이 지났습니다. 계속 시도하지만 자리가 사라졌을 수 있습니다.',
+  leavingNotice: '대기를 포기하는 중입니다.',
+  leavingLaterNotice: '대기를 포기하는 중입니다. 연결되는 대로 처리됩니다.',
 
   turnHead: '입장할 차례입니다',
   turnText: '지금 입장합니다.',
@@ -272,13 +283,15 @@ const ko = {
   endedLeftHead: '대기를 포기했습니다',
   endedLeftText: '다시 대기하면 맨 뒤부터 시작합니다.',
   endedExpiredHead: '자리가 만료되었습니다',
-  endedExpiredText: '자리를 오래 비웠거나 입장 시간 안에 입장하지 않았습니다. 다시 대기하면 맨 뒤부터 시작합니다.',
+  endedExpiredText:
+    '자리를 오래 비웠거나 입장 시간 안에 입장하지 않았습니다. 다시 대기하면 맨 뒤부터 시작합니다.',
   endedRemovedHead: '대기열에서 제외되었습니다',
   endedRemovedText: '주최 측이 이 자리를 제외했습니다. 착오라고 생각되면 주최 측에 문의해 주세요.',
   endedClosedHead: '대기열이 종료되었습니다',
   endedClosedText: '더 이상 입장하지 않습니다. 기다려 주셔서 감사합니다.',
   endedRedeemedHead: '이미 입장했습니다',
-  endedRedeemedText: '입장 차례를 이미 사용했습니다. 안에 있지 않다면 다시 대기할 수 있으며, 맨 뒤부터 시작합니다.',
+  endedRedeemedText:
+    '입장 차례를 이미 사용했습니다. 안에 있지 않다면 다시 대기할 수 있으며, 맨 뒤부터 시작합니다.',
   endedOtherHead: '자리가 없어졌습니다',
   endedOtherText: '다시 대기하면 맨 뒤부터 시작합니다.',
   replacedHead: '다른 탭에서 이 자리를 사용 중입니다',
@@ -306,7 +319,8 @@ const ko = {
   insideText: '환영합니다. 대기가 끝났습니다.',
   insideUntil: '{time}까지 이용할 수 있습니다.',
   usedHead: '이미 사용한 입장권입니다',
-  usedText: '입장권은 한 번만 쓸 수 있으며, 다른 탭이나 브라우저에서 사용되었습니다. 안에 있지 않다면 다시 대기해 주세요.',
+  usedText:
+    '입장권은 한 번만 쓸 수 있으며, 다른 탭이나 브라우저에서 사용되었습니다. 안에 있지 않다면 다시 대기해 주세요.',
   lateHead: '입장 시간이 지났습니다',
   lateText: '시간 안에 입장하지 않았습니다. 다시 대기해 주세요.',
   invalidHead: '유효하지 않은 입장권입니다',

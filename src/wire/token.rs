@@ -4,6 +4,8 @@
 //! algorithm, one type, keys that the log named, every claim required. The private key is
 //! admission's alone.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +80,31 @@ pub fn verify(
     let decoded =
         jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_ed_der(&key.x), &validation);
     decoded.map(|data| data.claims).map_err(|_| Invalid::NotOurs)
+}
+
+/// The queue that a token names, unverified: good only for knowing whom to ask about it.
+pub fn queue_of(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Audience {
+        aud: String,
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Audience>(&payload).ok().map(|claims| claims.aud)
+}
+
+/// A public key as a JWK (RFC 7517 and 8037).
+pub fn jwk(key: &PublicKey) -> serde_json::Value {
+    serde_json::json!({
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "use": "sig",
+        "alg": "EdDSA",
+        "kid": key.kid,
+        "x": URL_SAFE_NO_PAD.encode(key.x),
+    })
 }
 
 /// Whether `now` is within a token's time, give or take [`SKEW_SECONDS`].

@@ -22,7 +22,11 @@ test('joins with a key of its own and keeps what comes back', () => {
   browser.socket.hear(update({ count: 7 }));
   assert.equal(room.state.phase, 'waiting');
   assert.equal(room.state.update.count, 7);
-  assert.deepEqual(stored(browser), { joinKey: join.joinKey, connectionId: 'connection-1', startCount: 7 });
+  assert.deepEqual(stored(browser), {
+    joinKey: join.joinKey,
+    connectionId: 'connection-1',
+    startCount: 7,
+  });
 });
 
 test('resumes after a refresh, and knows how far it has come', () => {
@@ -193,7 +197,9 @@ test('stores the token and moves on with it in the fragment', () => {
   browser.pass(0);
   assert.equal(room.state.phase, 'admitted');
   assert.equal(browser.sessionStorage.getItem('waitingToken'), 'head.body.signature');
-  assert.deepEqual(browser.visited, ['http://anteroom.test/entered/concert#anteroom_token=head.body.signature']);
+  assert.deepEqual(browser.visited, [
+    'http://anteroom.test/entered/concert#anteroom_token=head.body.signature',
+  ]);
 });
 
 test('a target that is no web address is not followed', () => {
@@ -222,7 +228,15 @@ test('drops unread what is too long, and ignores what it does not know', () => {
   browser.socket.hear(update({ count: 1, reason: 'x'.repeat(11_000) }));
   browser.socket.hear(update({ count: 1, reason: '가'.repeat(3_500) }));
   browser.socket.hear({ type: 'SOMETHING_NEW', payload: {} });
-  for (const odd of ['', 'null', '7', '[]', '{"type":"QUEUE_UPDATE"}', 'not json', '{"type":"JOINED"}']) {
+  for (const odd of [
+    '',
+    'null',
+    '7',
+    '[]',
+    '{"type":"QUEUE_UPDATE"}',
+    'not json',
+    '{"type":"JOINED"}',
+  ]) {
     browser.socket.hear(odd);
   }
   browser.socket.hear(update({ count: -1 }));
@@ -306,7 +320,8 @@ test('a second attempt to enter carries the same key, a used token is forgotten'
   const answers = [
     () => Promise.reject(new Error('no network')),
     () => Promise.resolve(response(503, { code: 'log_unavailable' }, { 'Retry-After': '4' })),
-    () => Promise.resolve(response(200, { pass: 'p', expiresAt: 'e', visitor: 'v', queue: 'concert' })),
+    () =>
+      Promise.resolve(response(200, { pass: 'p', expiresAt: 'e', visitor: 'v', queue: 'concert' })),
   ];
   browser.fetch = (address, request) => {
     requests.push({ address, ...request });

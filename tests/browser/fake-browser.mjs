@@ -63,7 +63,9 @@ export class FakeBrowser extends EventTarget {
   pass(ms) {
     const until = this.#now + ms;
     for (;;) {
-      const [due] = [...this.timers].filter(([, { at }]) => at <= until).sort(([, a], [, b]) => a.at - b.at);
+      const [due] = [...this.timers]
+        .filter(([, { at }]) => at <= until)
+        .sort(([, a], [, b]) => a.at - b.at);
       if (!due) break;
       const [id, { act, at }] = due;
       this.timers.delete(id);

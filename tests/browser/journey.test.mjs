@@ -37,7 +37,9 @@ afterEach(async () => {
 
 test('waits behind others, sees the number go down, and enters by itself', async () => {
   await createQueue('enters', { ...BRISK, title: 'Lantern Festival' });
-  await program.operate('POST', '/admin/queues/enters/pause', { reason: 'until everybody is here' });
+  await program.operate('POST', '/admin/queues/enters/pause', {
+    reason: 'until everybody is here',
+  });
   await fill('enters', 4);
   const page = await visit('enters');
   await seeText(page, '#ahead', '4');
@@ -73,7 +75,7 @@ test('counts the estimate down between pushes', async () => {
   const first = seconds(await page.textContent('#clock'));
   await page.waitForTimeout(3_500);
   const then = seconds(await page.textContent('#clock'));
-  assert.ok(then < first && first - then <= 60, `from ${first} s to ${then} s`);
+  assert.ok(then < first && first - then <= 70, `from ${first} s to ${then} s`);
   await shoot(page, 'journey-counting');
   assertNoComplaints();
 });
@@ -162,7 +164,9 @@ test('says that the line is paused, and why', async () => {
   await fill('pauses', 2);
   const page = await visit('pauses');
   await seeNumber(page);
-  await program.operate('POST', '/admin/queues/pauses/pause', { reason: 'More seats are being added' });
+  await program.operate('POST', '/admin/queues/pauses/pause', {
+    reason: 'More seats are being added',
+  });
   await seeText(page, '#badge', 'Paused');
   await seeText(page, '#reason', /More seats are being added/);
   await seeText(page, '#estimate', 'Nobody is let in at the moment');
@@ -221,10 +225,8 @@ async function newVisitor(locale) {
 /** Puts people into the line, who stay as long as the test runs. */
 async function fill(queue, people) {
   const page = await (await newVisitor('en-GB')).newPage();
-  // An empty page of the node's origin, from which sockets are welcome, and which joins no line itself.
-  const empty = `${program.api}/empty`;
-  await page.route(empty, (route) => route.fulfill({ contentType: 'text/html', body: '' }));
-  await page.goto(empty);
+  // A page of the node, from where sockets are welcome, that joins no line itself.
+  await page.goto(`${program.api}/entered/${queue}`);
   await page.evaluate(
     async ([socketQueue, count]) => {
       const join = () =>
@@ -259,7 +261,10 @@ async function seeText(page, selector, expected) {
     )
     .catch(async (cause) => {
       const seen = await page.textContent('body').catch(() => 'nothing');
-      throw new Error(`${selector} never said '${expected}'; the page: ${seen.replace(/\s+/g, ' ')}`, { cause });
+      throw new Error(
+        `${selector} never said '${expected}'; the page: ${seen.replace(/\s+/g, ' ')}`,
+        { cause },
+      );
     });
 }
 
@@ -270,7 +275,10 @@ function seconds(clock) {
 /** A request's address is what servers and proxies log. */
 function assertTokenInNoAddress() {
   const logged = addresses.map((address) => address.split('#')[0]);
-  assert.deepEqual(logged.filter((address) => /token=|eyJ/.test(address)), []);
+  assert.deepEqual(
+    logged.filter((address) => /token=|eyJ/.test(address)),
+    [],
+  );
 }
 
 function assertNoComplaints() {

@@ -52,7 +52,10 @@ async function firstLine(child, gone) {
   });
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${READY_WITHIN_MS} ms`)), READY_WITHIN_MS);
+    timer = setTimeout(
+      () => reject(new Error(`not within ${READY_WITHIN_MS} ms`)),
+      READY_WITHIN_MS,
+    );
   });
   const ready = JSON.parse(await Promise.race([line, ended, late]));
   clearTimeout(timer);

@@ -4,7 +4,12 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
 const WEB = path.resolve(import.meta.dirname, '../../web');
-const TYPES = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript', '.svg': 'image/svg+xml' };
+const TYPES = {
+  '.html': 'text/html',
+  '.css': 'text/css',
+  '.js': 'text/javascript',
+  '.svg': 'image/svg+xml',
+};
 const PAGES = { waiting: 'waiting.html', entered: 'entered.html' };
 
 export const ORIGIN = 'http://anteroom.test';
@@ -29,7 +34,10 @@ export const admitted = {
   },
 };
 export const ended = (reason) => ({ type: 'ENDED', payload: { reason } });
-export const failed = (code, retryAfter) => ({ type: 'ERROR', payload: { code, message: '', retryAfter } });
+export const failed = (code, retryAfter) => ({
+  type: 'ERROR',
+  payload: { code, message: '', retryAfter },
+});
 
 /**
  * Serves the files under the policy that the node sends with them, and answers `/api` and `/anteroom`.
@@ -54,7 +62,8 @@ export async function serveFiles(context, answers = {}) {
 }
 
 export const CONCERT = {
-  [`/api/queues/concert`]: () => json({ queue: 'concert', title: 'Lantern Festival 2027', status: 'open' }),
+  [`/api/queues/concert`]: () =>
+    json({ queue: 'concert', title: 'Lantern Festival 2027', status: 'open' }),
 };
 
 export function json(body, status = 200) {
@@ -78,7 +87,8 @@ export async function playNode(page, reply) {
       url: route.url(),
       said: [],
       isClosed: false,
-      send: (message) => route.send(typeof message === 'string' ? message : JSON.stringify(message)),
+      send: (message) =>
+        route.send(typeof message === 'string' ? message : JSON.stringify(message)),
       close: (how) => route.close(how),
     };
     const nth = sockets.push(socket);

@@ -34,7 +34,10 @@ const SCREENS = {
   ],
   few: [
     [JOINED, update({ count: 1, seconds: 179 })],
-    { '#aheadLabel': ['Person ahead of you', '내 앞에'], '#estimate': ['In about 2-3 minutes', '약 2-3분 후 입장 예정'] },
+    {
+      '#aheadLabel': ['Person ahead of you', '내 앞에'],
+      '#estimate': ['In about 2-3 minutes', '약 2-3분 후 입장 예정'],
+    },
   ],
   soon: [
     [JOINED, update({ count: 0, seconds: 59 })],
@@ -51,11 +54,17 @@ const SCREENS = {
   ],
   paused: [
     [JOINED, update({ status: 'paused', seconds: null, reason: 'Sound check' })],
-    { '#badge': ['Paused', '일시 중지'], '#reason': ['From the organiser: Sound check', '주최 측 안내: Sound check'] },
+    {
+      '#badge': ['Paused', '일시 중지'],
+      '#reason': ['From the organiser: Sound check', '주최 측 안내: Sound check'],
+    },
   ],
   closed: [
     [JOINED, update({ status: 'closed', seconds: null })],
-    { '#badge': ['Closed', '종료'], '#estimate': ['Nobody else will be let in', '더 이상 입장하지 않습니다'] },
+    {
+      '#badge': ['Closed', '종료'],
+      '#estimate': ['Nobody else will be let in', '더 이상 입장하지 않습니다'],
+    },
   ],
   stale: [[JOINED, update({ stale: true })], { '#notice': [/a little old/, /조금 전/] }],
   'not-written': [
@@ -74,17 +83,71 @@ const SCREENS = {
     [{ close: { code: 1012, reason: '30' } }],
     { '#head': ["We can't reach the line", '대기열에 연결할 수 없습니다'] },
   ],
-  admitted: [[JOINED, admitted], { '#head': ['It is your turn', '입장할 차례입니다'], '#action': ['Enter now', '지금 입장하기'] }],
-  left: [[JOINED, ended('left')], { '#head': ['You gave up your place', '대기를 포기했습니다'], '#action': ['Join again', '다시 대기하기'] }],
-  expired: [[JOINED, ended('expired')], { '#head': ['Your place has expired', '자리가 만료되었습니다'], '#action': ['Join again', '다시 대기하기'] }],
-  removed: [[JOINED, ended('removed')], { '#head': ['You were taken out of the line', '대기열에서 제외되었습니다'], '#action': ['', ''] }],
-  over: [[JOINED, ended('closed')], { '#head': ['The line is closed', '대기열이 종료되었습니다'], '#action': ['', ''] }],
-  redeemed: [[JOINED, ended('redeemed')], { '#head': ['You have already been let in', '이미 입장했습니다'], '#action': ['Join again', '다시 대기하기'] }],
-  replaced: [[JOINED, update(), failed('replaced')], { '#head': ['This place is open in another tab', '다른 탭에서 이 자리를 사용 중입니다'], '#action': ['Use it here', '여기서 사용하기'] }],
+  admitted: [
+    [JOINED, admitted],
+    {
+      '#head': ['It is your turn', '입장할 차례입니다'],
+      '#action': ['Enter now', '지금 입장하기'],
+    },
+  ],
+  left: [
+    [JOINED, ended('left')],
+    {
+      '#head': ['You gave up your place', '대기를 포기했습니다'],
+      '#action': ['Join again', '다시 대기하기'],
+    },
+  ],
+  expired: [
+    [JOINED, ended('expired')],
+    {
+      '#head': ['Your place has expired', '자리가 만료되었습니다'],
+      '#action': ['Join again', '다시 대기하기'],
+    },
+  ],
+  removed: [
+    [JOINED, ended('removed')],
+    {
+      '#head': ['You were taken out of the line', '대기열에서 제외되었습니다'],
+      '#action': ['', ''],
+    },
+  ],
+  over: [
+    [JOINED, ended('closed')],
+    { '#head': ['The line is closed', '대기열이 종료되었습니다'], '#action': ['', ''] },
+  ],
+  redeemed: [
+    [JOINED, ended('redeemed')],
+    {
+      '#head': ['You have already been let in', '이미 입장했습니다'],
+      '#action': ['Join again', '다시 대기하기'],
+    },
+  ],
+  replaced: [
+    [JOINED, update(), failed('replaced')],
+    {
+      '#head': ['This place is open in another tab', '다른 탭에서 이 자리를 사용 중입니다'],
+      '#action': ['Use it here', '여기서 사용하기'],
+    },
+  ],
   unknown: [[failed('unknown_queue')], { '#head': ['There is no such line', '없는 대기열입니다'] }],
-  full: [[failed('queue_full', 20)], { '#head': ['The line is full right now', '지금은 대기열이 가득 찼습니다'], '#text': [/Next attempt in \d+ s/, /\d+초 후/] }],
-  slow: [[failed('rate_limited', 20)], { '#head': ['A little slower, please', '잠시 후 다시 시도합니다'] }],
-  refused: [[failed('bad_message')], { '#head': ['This page could not join the line', '대기열에 들어갈 수 없습니다'], '#action': ['Reload', '새로고침'] }],
+  full: [
+    [failed('queue_full', 20)],
+    {
+      '#head': ['The line is full right now', '지금은 대기열이 가득 찼습니다'],
+      '#text': [/Next attempt in \d+ s/, /\d+초 후/],
+    },
+  ],
+  slow: [
+    [failed('rate_limited', 20)],
+    { '#head': ['A little slower, please', '잠시 후 다시 시도합니다'] },
+  ],
+  refused: [
+    [failed('bad_message')],
+    {
+      '#head': ['This page could not join the line', '대기열에 들어갈 수 없습니다'],
+      '#action': ['Reload', '새로고침'],
+    },
+  ],
 };
 
 /** Each language in one of the schemes and one of the sizes, so that both are seen in both. */
@@ -132,10 +195,13 @@ for (const look of LOOKS) {
   });
 }
 
-test('shows the operator\'s own content, with links that keep the place', async () => {
+test("shows the operator's own content, with links that keep the place", async () => {
   const about = { ...CONCERT['/api/queues/concert'] };
   const content = 'Doors at 18:00.\n\nSeats: https://example.org/seats. <b>Enjoy!</b>';
-  const answers = { '/api/queues/concert': () => json({ queue: 'concert', title: 'Lantern Festival', content, ...about }) };
+  const answers = {
+    '/api/queues/concert': () =>
+      json({ queue: 'concert', title: 'Lantern Festival', content, ...about }),
+  };
   const { page } = await open(LOOKS[0], [JOINED, update()], answers);
   await seeText(page, '#content a', 'https://example.org/seats');
   assert.equal(await page.locator('#content p').count(), 2);
@@ -144,8 +210,10 @@ test('shows the operator\'s own content, with links that keep the place', async 
   await shoot(page, 'content');
 });
 
-test('works without knowing the queue\'s title', async () => {
-  const { page } = await open(LOOKS[0], [JOINED, update()], { '/api/queues/concert': () => problem(503, 'unavailable') });
+test("works without knowing the queue's title", async () => {
+  const { page } = await open(LOOKS[0], [JOINED, update()], {
+    '/api/queues/concert': () => problem(503, 'unavailable'),
+  });
   await seeText(page, '#title', 'concert');
   await seeText(page, '#ahead', '1,243');
 });
@@ -157,7 +225,12 @@ test('counts down by itself and renders nothing else meanwhile', async () => {
     globalThis.changed = new Set();
     new MutationObserver((records) => {
       for (const { target } of records) changed.add(target.id || target.parentElement?.id);
-    }).observe(document.documentElement, { subtree: true, childList: true, characterData: true, attributes: true });
+    }).observe(document.documentElement, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+      attributes: true,
+    });
   });
   const first = await page.textContent('#clock');
   await page.waitForTimeout(2_500);
@@ -173,7 +246,10 @@ test('tells screen readers of new numbers seldom', async () => {
     const count = () => {
       spoken += 1;
     };
-    new MutationObserver(count).observe(document.querySelector('#status'), { childList: true, subtree: true });
+    new MutationObserver(count).observe(document.querySelector('#status'), {
+      childList: true,
+      subtree: true,
+    });
   });
   for (let ahead = 49; ahead > 29; ahead -= 1) {
     sockets[0].send(update({ count: ahead }));
@@ -200,22 +276,25 @@ test('can be given up and taken up again with the keyboard alone', async () => {
   assert.deepEqual(sockets[0].said.at(-1), { type: 'LEAVE' });
   sockets[0].send(ended('left'));
   await seeText(page, '#head', 'You gave up your place');
-  assert.equal(await focused(page), 'head', 'the focus does not get lost');
+  assert.equal(await focused(page), 'room', 'the focus does not get lost');
 });
 
 test('leaves no trace of the place in an address, and closes its socket when it goes', async () => {
   const { page, sockets } = await open(LOOKS[0], [JOINED, update()]);
   await seeText(page, '#ahead', '1,243');
-  assert.deepEqual(sockets.map(({ url }) => url), ['ws://anteroom.test/ws/concert']);
+  assert.deepEqual(
+    sockets.map(({ url }) => url),
+    ['ws://anteroom.test/ws/concert'],
+  );
   await page.goto(`${ORIGIN}/entered/concert`);
   await page.waitForTimeout(200);
   assert.equal(sockets[0].isClosed, true);
 });
 
 const LANDINGS = {
-  'token_already_used': ['This turn has already been used', 409],
-  'token_expired': ['Your turn has expired', 401],
-  'token_invalid': ['This turn is not valid', 401],
+  token_already_used: ['This turn has already been used', 409],
+  token_expired: ['Your turn has expired', 401],
+  token_invalid: ['This turn is not valid', 401],
 };
 
 for (const [code, [head, status]] of Object.entries(LANDINGS)) {
@@ -272,7 +351,12 @@ async function land(answers, hash = '#anteroom_token=head.body.signature') {
 }
 
 async function newPage({ locale, colorScheme, viewport }, answers) {
-  const context = await browser.newContext({ locale, colorScheme, viewport, timezoneId: 'Asia/Seoul' });
+  const context = await browser.newContext({
+    locale,
+    colorScheme,
+    viewport,
+    timezoneId: 'Asia/Seoul',
+  });
   contexts.push(context);
   await serveFiles(context, answers);
   const page = await context.newPage();
@@ -301,13 +385,18 @@ async function assertFits(page) {
 }
 
 async function assertAccessible(page) {
-  const axe = await readFile(new URL('./node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+  const axe = await readFile(
+    new URL('./node_modules/axe-core/axe.min.js', import.meta.url),
+    'utf8',
+  );
   await page.evaluate(axe);
   const violations = await page.evaluate(async () => {
     const found = await globalThis.axe.run({
       runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
     });
-    return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+    return found.violations.map(
+      ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`,
+    );
   });
   assert.deepEqual(violations, []);
 }

@@ -4,6 +4,7 @@ mod story;
 mod facts;
 mod decisions;
 mod due;
+mod outage;
 mod rate;
 mod places;
 mod history;

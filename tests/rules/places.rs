@@ -75,7 +75,7 @@ fn a_million_people_wait_and_a_third_of_them_leaves() {
     assert!((0..PEOPLE).all(|ticket| places.insert(Ticket(ticket))));
     assert_eq!(places.rank(Ticket(PEOPLE - 1)), PEOPLE - 1);
 
-    let leaves = |ticket: u32| ticket.wrapping_mul(2_654_435_761) % 3 == 0;
+    let leaves = |ticket: u32| ticket.wrapping_mul(2_654_435_761).is_multiple_of(3);
     assert!(
         (0..PEOPLE).filter(|ticket| leaves(*ticket)).all(|ticket| places.remove(Ticket(ticket)))
     );
@@ -83,7 +83,7 @@ fn a_million_people_wait_and_a_third_of_them_leaves() {
     let mut ahead = 0;
     for ticket in 0..PEOPLE {
         assert_eq!(places.contains(Ticket(ticket)), !leaves(ticket));
-        if ticket % 7 == 0 {
+        if ticket.is_multiple_of(7) {
             assert_eq!(places.rank(Ticket(ticket)), ahead);
         }
         ahead += u32::from(!leaves(ticket));

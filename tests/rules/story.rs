@@ -40,7 +40,7 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Asserts that this history comes to this.
 #[track_caller]
-pub fn check(story: &str, expected: &str) {
+pub(crate) fn check(story: &str, expected: &str) {
     let expected: Vec<&str> = lines(expected).collect();
     assert_eq!(tell(story).trim_end(), expected.join("\n"), "\n{story}");
 }
@@ -72,7 +72,7 @@ fn tell(story: &str) -> String {
 }
 
 /// The line after a history.
-pub fn line_after(story: &str) -> Line {
+pub(crate) fn line_after(story: &str) -> Line {
     let mut line = Line::default();
     for words in lines(story) {
         let (at, rest) = words.split_once(' ').expect(words);
@@ -87,7 +87,7 @@ fn due(line: &Line, now: At) -> Due {
 }
 
 /// The entry that an admission worker writes for what is due.
-pub fn entry_of(line: &Line, due: Due) -> Option<Entry> {
+pub(crate) fn entry_of(line: &Line, due: Due) -> Option<Entry> {
     let facts = match due {
         Due::Facts(facts) => facts,
         Due::Admit(visitors) => Facts::Admitted(
@@ -119,8 +119,8 @@ fn entry(line: &Line, words: &str) -> Entry {
         let index = words.iter().position(|word| word.starts_with(name))?;
         words.remove(index).strip_prefix(name)?.parse::<u64>().ok()
     };
-    let prev = option("prev=").map_or(line.last_decision(), Seq);
-    let basis = option("basis=").map_or(line.seq(), Seq);
+    let prev = option("prev=").map_or_else(|| line.last_decision(), Seq);
+    let basis = option("basis=").map_or_else(|| line.seq(), Seq);
     let seconds = option("seconds=").map_or(120, |seconds| u32::try_from(seconds).unwrap());
     let (kind, rest) = words.split_first().expect("a kind");
     let seated = || {
@@ -224,8 +224,10 @@ fn tell_change(line: &Line, seq: Seq, entry: &Entry, change: &Change, text: &mut
     for (index, why) in &change.void {
         writeln!(text, "{seq}: {} is void, {why:?}", named.get(*index).unwrap()).unwrap();
     }
-    for ticket in &change.prolonged {
-        writeln!(text, "{seq}: {} is prolonged", name_of(line, *ticket)).unwrap();
+    let mut prolonged = change.prolonged.clone();
+    prolonged.sort();
+    for ticket in prolonged {
+        writeln!(text, "{seq}: {} is prolonged", name_of(line, ticket)).unwrap();
     }
 }
 
@@ -305,7 +307,7 @@ fn name_of(line: &Line, ticket: Ticket) -> String {
 }
 
 /// The id that stands for a name: its letters, then zeros.
-pub fn bytes(name: &str) -> [u8; 16] {
+pub(crate) fn bytes(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes.get_mut(..name.len()).expect(name).copy_from_slice(name.as_bytes());
     bytes
@@ -316,7 +318,7 @@ fn name(id: &[u8; 16]) -> String {
 }
 
 /// The time that is written `10s` or `10500ms`.
-pub fn time(text: &str) -> At {
+pub(crate) fn time(text: &str) -> At {
     let number = |unit: &str| text.strip_suffix(unit)?.parse::<i64>().ok();
     let millis = number("ms").or_else(|| Some(number("s")? * 1_000)).expect(text);
     At(millis * 1_000_000)

@@ -1,0 +1,206 @@
+//! Following the feed: frames into the replicas, and what they mean to those who sit here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::log::append::NodeFact;
+use crate::log::connection::Log;
+use crate::log::subjects::{self, QueueId};
+use crate::log::talk::Listener;
+use crate::node::places::{Missed, Moved, View, end_reason};
+use crate::node::{NoQueue, Node, Queue};
+use crate::queue::digest::standing_of_code;
+use crate::queue::event::Seq;
+use crate::queue::line::Standing;
+use crate::wire;
+use crate::wire::ask::{Answer, Refusal};
+use crate::wire::feed::Frame;
+
+/// Frames kept while a snapshot is under way: at 40 a second some ten seconds. Beyond it the
+/// oldest are dropped, and the snapshot is asked for once more.
+const FRAMES_KEPT_MAX: usize = 512;
+/// Snapshots under way, over all queues.
+const SNAPSHOTS_MAX: usize = 256;
+/// Staleness sets in with time alone, so it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Pause before a snapshot is asked for again.
+const RETRY_WAIT: Duration = Duration::from_millis(250);
+
+/// Takes the snapshot of a queue.
+pub(super) async fn snapshot(log: &Log, queue: &QueueId) -> Result<View, NoQueue> {
+    let answer = log.ask_bytes(subjects::ask(queue, "snapshot"), Vec::new()).await;
+    let answer = answer.map_err(|_| NoQueue::Unavailable)?;
+    if let Ok(snapshot) = wire::feed::read_snapshot(&answer) {
+        return View::new(snapshot).ok_or(NoQueue::Unavailable);
+    }
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::<()>::No(Refusal::UnknownQueue)) => Err(NoQueue::Unknown),
+        _ => Err(NoQueue::Unavailable),
+    }
+}
+
+/// Follows the feed of every queue until asked to stop.
+pub(super) async fn follow(node: Arc<Node>, mut feed: Listener) {
+    let (to_self, mut snapshots) = mpsc::channel(SNAPSHOTS_MAX);
+    let mut follower = Follower { node: Arc::clone(&node), waiting: BTreeMap::new(), to_self };
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut stale = BTreeMap::new();
+    loop {
+        tokio::select! {
+            heard = feed.next() => match heard {
+                Some(heard) => follower.hear(&heard.subject, &heard.payload),
+                None => return,
+            },
+            Some((queue, view)) = snapshots.recv() => follower.begin_anew(queue, view),
+            _ = look.tick() => follower.look(&mut stale),
+            () = node.shutdown.stopped() => return,
+        }
+    }
+}
+
+struct Follower {
+    node: Arc<Node>,
+    /// Queues whose snapshot is under way, and the frames since it was asked for.
+    waiting: BTreeMap<QueueId, Vec<Frame>>,
+    to_self: mpsc::Sender<(QueueId, Option<View>)>,
+}
+
+impl Follower {
+    fn hear(&mut self, subject: &str, payload: &[u8]) {
+        let Some(queue) = subjects::queue_of_feed(subject) else { return };
+        let frame = match wire::feed::read_frame(payload) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(%queue, %error, "a frame can't be read");
+                return;
+            }
+        };
+        if let Some(frames) = self.waiting.get_mut(&queue) {
+            if frames.len() == FRAMES_KEPT_MAX {
+                frames.remove(0);
+            }
+            frames.push(frame);
+            return;
+        }
+        match self.node.known(&queue) {
+            Some(known) => self.apply(&known, frame),
+            None => self.ask_snapshot(queue, frame),
+        }
+    }
+
+    fn apply(&mut self, queue: &Arc<Queue>, frame: Frame) {
+        let applied = queue.view_mut().apply(&frame);
+        match applied {
+            Ok(moved) => self.tell(queue, &moved),
+            Err(Missed::Hole) => self.ask_snapshot(queue.id.clone(), frame),
+            Err(Missed::OtherStream) => {
+                tracing::error!(queue = %queue.id, "the feed is of another stream; not followed");
+            }
+        }
+    }
+
+    fn ask_snapshot(&mut self, queue: QueueId, frame: Frame) {
+        self.waiting.insert(queue.clone(), vec![frame]);
+        let (log, to_self) = (self.node.log.clone(), self.to_self.clone());
+        self.node.shutdown.spawn(async move {
+            let view = snapshot(&log, &queue).await.ok();
+            if view.is_none() {
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            // Nobody takes it when the node is stopping.
+            let _ = to_self.send((queue, view)).await;
+        });
+    }
+
+    /// A snapshot came, or did not. What was heard meanwhile is applied on top of it.
+    fn begin_anew(&mut self, id: QueueId, view: Option<View>) {
+        let frames = self.waiting.remove(&id).unwrap_or_default();
+        let Some(view) = view else {
+            if let Some(last) = frames.into_iter().next_back() {
+                self.ask_snapshot(id, last);
+            }
+            return;
+        };
+        let through = view.through();
+        let queue = match self.node.known(&id) {
+            Some(queue) => {
+                let newer = through >= queue.view().through();
+                if newer {
+                    *queue.view_mut() = view;
+                }
+                queue
+            }
+            None => self.node.add(id, view),
+        };
+        self.look_up_seats(&queue, through);
+        for frame in frames {
+            if self.waiting.contains_key(&queue.id) {
+                return;
+            }
+            self.apply(&queue, frame);
+        }
+        queue.moved.send_modify(|moves| *moves += 1);
+    }
+
+    /// What happened between the replica and the snapshot was not heard, so whoever sits here and
+    /// does not wait by the snapshot is looked up.
+    fn look_up_seats(&self, queue: &Arc<Queue>, through: Seq) {
+        let view = queue.view();
+        let seats = queue.hall.visitors();
+        let gone = seats.into_iter().filter(|(ticket, _)| view.standpoint(*ticket).is_none());
+        let gone: Vec<_> = gone.collect();
+        drop(view);
+        if gone.is_empty() {
+            return;
+        }
+        let queue = Arc::clone(queue);
+        self.node.shutdown.spawn(async move {
+            for (ticket, visitor) in gone {
+                let Ok(Some(found)) = queue.lookups.find(visitor, through).await else { continue };
+                match standing_of_code(found.standing) {
+                    Some(Standing::Granted) => queue.wants_token(ticket),
+                    Some(Standing::Inside | Standing::Ended(_)) => {
+                        queue.hall.end(ticket, end_reason(found.standing));
+                    }
+                    Some(Standing::Waiting) | None => {}
+                }
+            }
+        });
+    }
+
+    fn tell(&self, queue: &Arc<Queue>, moved: &Moved) {
+        for ticket in &moved.admitted {
+            if queue.hall.visitor(*ticket).is_some() {
+                queue.wants_token(*ticket);
+            }
+        }
+        for (ticket, reason) in &moved.ended {
+            queue.hall.end(*ticket, *reason);
+        }
+        for (ticket, socket) in &moved.came {
+            if !self.node.is_me(socket.node)
+                && let Some((visitor, socket)) = queue.hall.came_elsewhere(*ticket)
+            {
+                queue.write(NodeFact::Reconnected(visitor, socket));
+            }
+        }
+        for lost in &moved.lost {
+            self.node.reborn(*lost);
+        }
+        queue.moved.send_modify(|moves| *moves += 1);
+    }
+
+    /// Tells the sockets of a queue when its numbers became old, or are fresh again.
+    fn look(&self, stale: &mut BTreeMap<QueueId, bool>) {
+        for queue in self.node.all_queues() {
+            let is_stale = queue.view().is_stale();
+            if stale.insert(queue.id.clone(), is_stale).unwrap_or(false) != is_stale {
+                tracing::warn!(queue = %queue.id, is_stale, "freshness of the feed");
+                queue.moved.send_modify(|moves| *moves += 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Who sits on this node: one seat a visitor, with the socket that it is on now.
+//!
+//! A seat outlives its socket for a moment, so that pressing refresh is no fact in the log.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::queue::event::{NodeId, Socket, Ticket, VisitorId};
+use crate::wire::ask::Minted;
+use crate::wire::socket::EndReason;
+
+/// What a socket is told at most before it reads: it is admitted, it has ended, it is replaced.
+const NOTICES_MAX: usize = 4;
+/// A place that was claimed here without a fact, and elsewhere with one, within this time: the
+/// claim here is the newer one, and is now made a fact too.
+const CLAIM_DOUBT: Duration = Duration::from_secs(5);
+
+/// What happened to the visitor on a socket.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// Their turn.
+    Admitted(Minted),
+    /// The place is gone.
+    Ended(EndReason),
+    /// A newer socket has the place.
+    Replaced,
+}
+
+/// The seats of one queue on this node.
+#[derive(Default)]
+pub(super) struct Hall {
+    seats: Mutex<Seats>,
+}
+
+#[derive(Default)]
+struct Seats {
+    by_ticket: BTreeMap<Ticket, Seat>,
+    tickets: BTreeMap<VisitorId, Ticket>,
+    sittings: u64,
+}
+
+struct Seat {
+    visitor: VisitorId,
+    /// The socket that the log knows.
+    socket: Socket,
+    sitting: u64,
+    to_socket: Option<mpsc::Sender<Notice>>,
+    claimed: Option<Instant>,
+}
+
+/// A socket's hold on a seat, until another takes it.
+pub(super) struct Sitting {
+    pub(super) ticket: Ticket,
+    number: u64,
+    pub(super) notices: mpsc::Receiver<Notice>,
+}
+
+impl Hall {
+    /// Takes a seat that the log was told of. Whoever was on it is told that they are replaced.
+    pub(super) fn sit(&self, ticket: Ticket, visitor: VisitorId, socket: Socket) -> Sitting {
+        let mut seats = self.lock();
+        let (sitting, to_socket) = seats.next(ticket);
+        seats.tickets.insert(visitor, ticket);
+        let number = sitting.number;
+        let seat = Seat { visitor, socket, sitting: number, to_socket: Some(to_socket), claimed: None };
+        if let Some(before) = seats.by_ticket.insert(ticket, seat) {
+            before.tell(Notice::Replaced);
+        }
+        sitting
+    }
+
+    /// Takes the seat that the visitor has here already; no fact is needed for that.
+    pub(super) fn take_over(&self, visitor: VisitorId) -> Option<Sitting> {
+        let mut seats = self.lock();
+        let ticket = *seats.tickets.get(&visitor)?;
+        let (sitting, to_socket) = seats.next(ticket);
+        let seat = seats.by_ticket.get_mut(&ticket)?;
+        seat.tell(Notice::Replaced);
+        seat.to_socket = Some(to_socket);
+        seat.sitting = sitting.number;
+        seat.claimed = Some(clock::monotonic());
+        Some(sitting)
+    }
+
+    /// Leaves the seat empty; false when another socket has it.
+    pub(super) fn rise(&self, sitting: &Sitting) -> bool {
+        let mut seats = self.lock();
+        let seat = seats.by_ticket.get_mut(&sitting.ticket);
+        let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) else { return false };
+        seat.to_socket = None;
+        true
+    }
+
+    /// Gives the seat up if it is still empty; the visitor and socket that the log knows.
+    pub(super) fn clear(&self, sitting: &Sitting) -> Option<(VisitorId, Socket)> {
+        let mut seats = self.lock();
+        let seat = seats.by_ticket.get(&sitting.ticket)?;
+        if seat.sitting != sitting.number || seat.to_socket.is_some() {
+            return None;
+        }
+        seats.remove(sitting.ticket).map(|seat| (seat.visitor, seat.socket))
+    }
+
+    /// Tells the visitor with this ticket that their place is gone.
+    pub(super) fn end(&self, ticket: Ticket, reason: EndReason) {
+        if let Some(seat) = self.lock().remove(ticket) {
+            seat.tell(Notice::Ended(reason));
+        }
+    }
+
+    /// Gives a visitor their token.
+    pub(super) fn admit(&self, ticket: Ticket, minted: Minted) {
+        if let Some(seat) = self.lock().by_ticket.get(&ticket) {
+            seat.tell(Notice::Admitted(minted));
+        }
+    }
+
+    /// The log says that the visitor is on this socket of another node now. Gives what the log must
+    /// be told where it is the other way round.
+    pub(super) fn came_elsewhere(&self, ticket: Ticket) -> Option<(VisitorId, Socket)> {
+        let mut seats = self.lock();
+        let seat = seats.by_ticket.get_mut(&ticket)?;
+        let claimed = seat.claimed.take();
+        if claimed.is_some_and(|at| clock::monotonic().duration_since(at) < CLAIM_DOUBT)
+            && seat.to_socket.is_some()
+        {
+            return Some((seat.visitor, seat.socket));
+        }
+        if let Some(seat) = seats.remove(ticket) {
+            seat.tell(Notice::Replaced);
+        }
+        None
+    }
+
+    /// The visitor with this ticket, if they sit here.
+    pub(super) fn visitor(&self, ticket: Ticket) -> Option<VisitorId> {
+        self.lock().by_ticket.get(&ticket).map(|seat| seat.visitor)
+    }
+
+    /// Everyone who sits here, and the tickets.
+    pub(super) fn visitors(&self) -> Vec<(Ticket, VisitorId)> {
+        self.lock().by_ticket.iter().map(|(ticket, seat)| (*ticket, seat.visitor)).collect()
+    }
+
+    /// All seats belong to a node of another id from now on: what the log must be told.
+    pub(super) fn rename(&self, node: NodeId) -> Vec<(VisitorId, Socket)> {
+        let mut seats = self.lock();
+        let renamed = seats.by_ticket.values_mut().map(|seat| {
+            seat.socket.node = node;
+            (seat.visitor, seat.socket)
+        });
+        renamed.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seats {
+    fn next(&mut self, ticket: Ticket) -> (Sitting, mpsc::Sender<Notice>) {
+        self.sittings += 1;
+        let (to_socket, notices) = mpsc::channel(NOTICES_MAX);
+        (Sitting { ticket, number: self.sittings, notices }, to_socket)
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Seat> {
+        let seat = self.by_ticket.remove(&ticket)?;
+        self.tickets.remove(&seat.visitor);
+        Some(seat)
+    }
+}
+
+impl Seat {
+    fn tell(&self, notice: Notice) {
+        if let Some(to_socket) = &self.to_socket {
+            // A socket that reads none of its notices is dropped at its deadline.
+            let _ = to_socket.try_send(notice);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Questions to a projector, asked for many visitors at once: one is under way, and whoever comes
+//! meanwhile goes into the next.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::log::connection::Log;
+use crate::log::subjects::QueueId;
+use crate::log::talk::AskError;
+use crate::queue::event::{Seq, Ticket, VisitorId};
+use crate::shutdown::Shutdown;
+use crate::wire::ask::{PlaceAnswer, PlaceQuestion, VISITORS_PER_QUESTION_MAX};
+use crate::wire::id::Id;
+
+/// Visitors that wait to be looked up; beyond it they are told to come back.
+const WAITING_MAX: usize = 16_384;
+
+/// Where a visitor was when the projector had applied `through`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) ticket: Ticket,
+    pub(super) standing: u8,
+    pub(super) through: Seq,
+}
+
+/// Looks visitors of one queue up. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Lookups(mpsc::Sender<Wanted>);
+
+struct Wanted {
+    visitor: VisitorId,
+    at_least: Seq,
+    done: oneshot::Sender<Result<Option<Found>, AskError>>,
+}
+
+impl Lookups {
+    pub(super) fn start(log: &Log, queue: &QueueId, shutdown: &Shutdown) -> Self {
+        let (to_asker, mut wanted) = mpsc::channel::<Wanted>(WAITING_MAX);
+        let (log, queue, stopping) = (log.clone(), queue.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            let mut batch = Vec::new();
+            loop {
+                let some = tokio::select! {
+                    some = wanted.recv_many(&mut batch, VISITORS_PER_QUESTION_MAX) => some,
+                    () = stopping.stopped() => return,
+                };
+                if some == 0 {
+                    return;
+                }
+                ask(&log, &queue, std::mem::take(&mut batch)).await;
+            }
+        });
+        Self(to_asker)
+    }
+
+    /// Where the visitor is, once `at_least` is applied; `None` for one who never joined.
+    pub(super) async fn find(
+        &self,
+        visitor: VisitorId,
+        at_least: Seq,
+    ) -> Result<Option<Found>, AskError> {
+        let (done, found) = oneshot::channel();
+        let wanted = Wanted { visitor, at_least, done };
+        self.0.try_send(wanted).map_err(|_| AskError::Nobody)?;
+        found.await.unwrap_or(Err(AskError::Nobody))
+    }
+}
+
+async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
+    let question = PlaceQuestion {
+        visitors: batch.iter().map(|wanted| Id(wanted.visitor.0)).collect(),
+        at_least: batch.iter().map(|wanted| wanted.at_least.0).max().unwrap_or(0),
+    };
+    let answer: Result<PlaceAnswer, AskError> = log.ask(queue, "place", &question).await;
+    let answer = answer.and_then(|answer| {
+        if answer.places.len() == batch.len() { Ok(answer) } else { Err(AskError::Unreadable) }
+    });
+    match answer {
+        Ok(PlaceAnswer { through, places }) => {
+            for (wanted, place) in batch.into_iter().zip(places) {
+                let found = place.map(|place| Found {
+                    ticket: Ticket(place.ticket),
+                    standing: place.standing,
+                    through: Seq(through),
+                });
+                // The socket may be gone; then nobody needs to know.
+                let _ = wanted.done.send(Ok(found));
+            }
+        }
+        Err(error) => {
+            for wanted in batch {
+                let _ = wanted.done.send(Err(error));
+            }
+        }
+    }
+}

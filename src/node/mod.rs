@@ -1,0 +1,248 @@
+//! Role: a WebSocket node. It writes down who joined, came, went or left, and shows everyone where
+//! they stand. It keeps nothing: whatever it knows came from the feed, and any other node will do.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::ids;
+use crate::log::append::{Appender, NodeFact};
+use crate::log::connection::Log;
+use crate::log::subjects::{self, QueueId};
+use crate::queue::event::{NodeId, Socket, Ticket, VisitorId};
+use crate::shutdown::Shutdown;
+
+mod api;
+mod entry;
+mod feed;
+mod hall;
+mod lookups;
+mod mint;
+mod page;
+mod places;
+mod session;
+
+use hall::Hall;
+use lookups::Lookups;
+use places::View;
+
+/// Heartbeats: admission counts ten missed ones as death.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Connections at once, sockets and requests: what a process' descriptors allow, less those that
+/// the process needs for itself.
+const CONNECTIONS_MAX: usize = 19_000;
+/// A queue that nobody knew is not asked for again within this.
+const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+/// Names of such queues that are remembered; anyone can make names up.
+const UNKNOWN_MAX: usize = 1_000;
+
+/// What the role needs besides the log.
+pub struct Config {
+    /// Makes and verifies connection ids.
+    pub keys: ids::Keys,
+    /// What tokens and passes must name as their issuer.
+    pub issuer: String,
+    /// The origin under which visitors reach this node, where it is not the one that they name.
+    pub public_url: Option<String>,
+    /// Where visitors are listened to.
+    pub listen: TcpListener,
+}
+
+/// Runs a node until it is asked to stop; then its visitors are told to come back elsewhere.
+pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let node = Arc::new(Node {
+        log: log.clone(),
+        keys: config.keys,
+        issuer: config.issuer,
+        public_url: config.public_url,
+        ids: RwLock::new(vec![ids::node()]),
+        sockets: AtomicU64::new(0),
+        queues: RwLock::default(),
+        unknown: Mutex::default(),
+        shutdown: shutdown.clone(),
+    });
+    let feed = log.listen(subjects::feed_all()).await;
+    let feed = feed.ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
+    shutdown.spawn(feed::follow(Arc::clone(&node), feed));
+    let router = api::router(Arc::clone(&node));
+    shutdown.spawn(crate::http::serve(config.listen, router, CONNECTIONS_MAX, shutdown.clone()));
+    let mut beat = tokio::time::interval(BEAT_EVERY);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                let id = node.id().to_string();
+                log.say(subjects::beat("node", &id), Vec::new()).await;
+            }
+            () = shutdown.stopped() => return Ok(()),
+        }
+    }
+}
+
+/// One node.
+struct Node {
+    log: Log,
+    keys: ids::Keys,
+    issuer: String,
+    public_url: Option<String>,
+    /// The ids that this process has had; the last is in use.
+    ids: RwLock<Vec<NodeId>>,
+    sockets: AtomicU64,
+    queues: RwLock<BTreeMap<QueueId, Arc<Queue>>>,
+    unknown: Mutex<BTreeMap<QueueId, Instant>>,
+    shutdown: Shutdown,
+}
+
+/// What a node has of one queue.
+struct Queue {
+    id: QueueId,
+    view: RwLock<View>,
+    /// Goes up whenever the view has moved.
+    moved: watch::Sender<u64>,
+    hall: Hall,
+    appender: Appender,
+    lookups: Lookups,
+    granted: mpsc::Sender<Ticket>,
+}
+
+/// Why there is no queue of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoQueue {
+    /// There is none.
+    Unknown,
+    /// Nobody can tell at the moment.
+    Unavailable,
+}
+
+impl Node {
+    fn id(&self) -> NodeId {
+        let ids = self.ids.read().unwrap_or_else(PoisonError::into_inner);
+        ids.last().copied().unwrap_or(NodeId([0; 16]))
+    }
+
+    fn is_me(&self, node: NodeId) -> bool {
+        self.ids.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
+    }
+
+    /// A number for a new socket.
+    fn next_socket(&self) -> Socket {
+        Socket { node: self.id(), number: self.sockets.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// The log says that this node is dead. It goes on under another id, and says who is here.
+    fn reborn(&self, lost: NodeId) {
+        if lost != self.id() {
+            return;
+        }
+        let id = ids::node();
+        tracing::warn!(lost = %lost, id = %id, "declared lost; going on under another id");
+        self.ids.write().unwrap_or_else(PoisonError::into_inner).push(id);
+        for queue in self.all_queues() {
+            for (visitor, socket) in queue.hall.rename(id) {
+                queue.write(NodeFact::Reconnected(visitor, socket));
+            }
+        }
+    }
+
+    fn known(&self, queue: &QueueId) -> Option<Arc<Queue>> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).get(queue).cloned()
+    }
+
+    fn all_queues(&self) -> Vec<Arc<Queue>> {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.values().cloned().collect()
+    }
+
+    /// The queue of this name, learnt from a projector if it is not known yet.
+    async fn queue(self: &Arc<Self>, name: &str) -> Result<Arc<Queue>, NoQueue> {
+        let id = QueueId::parse(name).ok_or(NoQueue::Unknown)?;
+        if let Some(queue) = self.known(&id) {
+            return Ok(queue);
+        }
+        if self.was_unknown(&id) {
+            return Err(NoQueue::Unknown);
+        }
+        let learnt = feed::snapshot(&self.log, &id).await;
+        match learnt {
+            Ok(view) => Ok(self.add(id, view)),
+            Err(NoQueue::Unknown) => {
+                self.remember_unknown(id);
+                Err(NoQueue::Unknown)
+            }
+            Err(NoQueue::Unavailable) => Err(NoQueue::Unavailable),
+        }
+    }
+
+    fn add(self: &Arc<Self>, id: QueueId, view: View) -> Arc<Queue> {
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(&id) {
+            return Arc::clone(queue);
+        }
+        tracing::info!(queue = %id, waiting = view.waiting(), "serving");
+        let (granted, tickets) = mpsc::channel(mint::WAITING_MAX);
+        let queue = Arc::new(Queue {
+            view: RwLock::new(view),
+            moved: watch::Sender::new(0),
+            hall: Hall::default(),
+            appender: Appender::start(&self.log, &id, &self.shutdown),
+            lookups: Lookups::start(&self.log, &id, &self.shutdown),
+            granted,
+            id: id.clone(),
+        });
+        let minting = mint::run(self.log.clone(), Arc::clone(&queue), tickets, self.shutdown.clone());
+        self.shutdown.spawn(minting);
+        queues.insert(id, Arc::clone(&queue));
+        queue
+    }
+
+    fn was_unknown(&self, id: &QueueId) -> bool {
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.get(id).is_some_and(|at| clock::monotonic().duration_since(*at) < UNKNOWN_FOR)
+    }
+
+    fn remember_unknown(&self, id: QueueId) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() >= UNKNOWN_MAX {
+            unknown.clear();
+        }
+        unknown.insert(id, clock::monotonic());
+    }
+}
+
+impl Queue {
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a fact to the log that nobody waits for.
+    fn write(&self, fact: NodeFact) {
+        if let Err(error) = self.appender.append(fact) {
+            tracing::warn!(queue = %self.id, %error, "a fact could not be handed over");
+        }
+    }
+
+    /// A token is to be had for this visitor, who sits here.
+    fn wants_token(&self, ticket: Ticket) {
+        if self.granted.try_send(ticket).is_err() {
+            tracing::warn!(queue = %self.id, "too many wait for their tokens");
+        }
+    }
+
+    /// Where an admitted visitor goes.
+    fn target(&self) -> String {
+        let target = self.view().policy().target.clone();
+        target.unwrap_or_else(|| format!("/entered/{}", self.id))
+    }
+
+    fn connection_id(&self, node: &Node, visitor: VisitorId) -> String {
+        node.keys.connection_id(self.id.as_str(), visitor)
+    }
+}

@@ -1,0 +1,333 @@
+//! What a node knows of a queue: a replica of the line, kept by the feed. Positions are looked up
+//! here and nowhere else; nothing in here is decided.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::clock::{self, LogClock};
+use crate::queue::digest::{standing_of_code, state_of_code};
+use crate::queue::estimate;
+use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Socket, State, Ticket};
+use crate::queue::line::{End, Standing};
+use crate::queue::places::Places;
+use crate::queue::policy::Policy;
+use crate::wire;
+use crate::wire::feed::{Config, Delta, Frame, Snapshot, from_gaps};
+use crate::wire::socket::EndReason;
+
+/// Without a frame for this long the numbers may be old: three heartbeats.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// A projector that is further behind than this tells old numbers.
+const BEHIND_MILLIS_MAX: u32 = 2_000;
+/// An entry of our own that the feed does not cover within this means the same.
+const UNCOVERED_MAX: Duration = Duration::from_secs(2);
+/// Entries of joins that are remembered for sockets whose acknowledgement comes after the feed.
+const JOINS_KEPT: usize = 1_024;
+/// In thousandths of the stream's limit: above it no one is let into the line, so that what is
+/// left is for all other facts.
+const FULL_MILLI: u16 = 800;
+
+/// The replica.
+pub(super) struct View {
+    stream: i64,
+    through: Seq,
+    last_delta: Seq,
+    tickets: u32,
+    waiting: Places,
+    unused: BTreeMap<Ticket, Jti>,
+    revoked: BTreeSet<Jti>,
+    policy: Policy,
+    state: State,
+    reason: Option<String>,
+    keys: Vec<PublicKey>,
+    full_milli: u16,
+    pace_milli: Option<u64>,
+    behind_millis: u32,
+    heard: Instant,
+    clock: LogClock,
+    joins: VecDeque<Joins>,
+    /// Our own entries that were acknowledged and are not covered yet: the first of them.
+    uncovered: Option<(Seq, Instant)>,
+}
+
+struct Joins {
+    seq: Seq,
+    first: Ticket,
+    ignored: Vec<u32>,
+}
+
+/// What a frame means for visitors on this node.
+#[derive(Default)]
+pub(super) struct Moved {
+    pub(super) admitted: Vec<Ticket>,
+    pub(super) ended: Vec<(Ticket, EndReason)>,
+    pub(super) came: Vec<(Ticket, Socket)>,
+    pub(super) lost: Vec<NodeId>,
+}
+
+/// Why a frame could not be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    /// Deltas before it are missing: a snapshot is needed.
+    Hole,
+    /// It is of another stream than the one this replica is of.
+    OtherStream,
+}
+
+/// Where a join of ours ended up.
+pub(super) enum JoinFound {
+    /// It gave this place.
+    Ticket(Ticket),
+    /// The visitor had a place already.
+    Ignored,
+    /// The feed has not covered it yet.
+    NotYet,
+    /// The feed covered it too long ago to tell.
+    Forgotten,
+}
+
+/// A visitor's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standpoint {
+    pub(super) ahead: u32,
+    pub(super) waiting: u32,
+    pub(super) seconds: Option<u64>,
+    pub(super) state: State,
+    pub(super) stale: bool,
+}
+
+impl View {
+    /// A replica that begins with this snapshot; `None` when it can't be one.
+    pub(super) fn new(snapshot: Snapshot) -> Option<Self> {
+        let skipped = usize::try_from(snapshot.skipped).ok()?;
+        let words_max = usize::try_from(snapshot.tickets).ok()?.div_ceil(64);
+        if skipped.saturating_add(snapshot.words.len()) > words_max.max(skipped) {
+            return None;
+        }
+        let mut words = vec![0; skipped.min(words_max)];
+        words.extend(snapshot.words);
+        let mut view = Self {
+            stream: snapshot.stream,
+            through: Seq(snapshot.through),
+            last_delta: Seq(snapshot.last_delta),
+            tickets: snapshot.tickets,
+            waiting: Places::from_words(words),
+            unused: snapshot.unused.iter().map(|g| (Ticket(g.ticket), Jti(g.jti))).collect(),
+            revoked: snapshot.revoked.into_iter().map(Jti).collect(),
+            policy: Policy::default(),
+            state: State::default(),
+            reason: None,
+            keys: Vec::new(),
+            full_milli: snapshot.full_milli,
+            pace_milli: snapshot.pace_milli,
+            behind_millis: 0,
+            heard: clock::monotonic(),
+            clock: LogClock::new(At(snapshot.now)),
+            joins: VecDeque::new(),
+            uncovered: None,
+        };
+        view.configure(&snapshot.config)?;
+        Some(view)
+    }
+
+    /// Takes a frame. Deltas that are known already do no harm.
+    pub(super) fn apply(&mut self, frame: &Frame) -> Result<Moved, Missed> {
+        if frame.stream != self.stream {
+            return Err(Missed::OtherStream);
+        }
+        let mut moved = Moved::default();
+        for delta in &frame.deltas {
+            if delta.seq <= self.last_delta.0 {
+                continue;
+            }
+            if delta.prev > self.last_delta.0 {
+                return Err(Missed::Hole);
+            }
+            self.delta(delta, &mut moved);
+            self.last_delta = Seq(delta.seq);
+        }
+        if frame.last_delta > self.last_delta.0 {
+            return Err(Missed::Hole);
+        }
+        if frame.through >= self.through.0 {
+            self.through = Seq(frame.through);
+            self.behind_millis = frame.behind_millis;
+            self.full_milli = frame.full_milli;
+            self.pace_milli = frame.pace_milli;
+            self.heard = clock::monotonic();
+            self.clock.hear(At(frame.now));
+        }
+        if self.uncovered.is_some_and(|(seq, _)| seq <= self.through) {
+            self.uncovered = None;
+        }
+        Ok(moved)
+    }
+
+    /// Notes that an entry of our own is stored: the feed must cover it soon.
+    pub(super) fn appended(&mut self, seq: Seq) {
+        if seq > self.through && self.uncovered.is_none() {
+            self.uncovered = Some((seq, clock::monotonic()));
+        }
+    }
+
+    /// The last entry that this replica knows of.
+    pub(super) fn through(&self) -> Seq {
+        self.through
+    }
+
+    /// Where the join is that was stored at this place of the log.
+    pub(super) fn find_join(&self, seq: Seq, index: u32) -> JoinFound {
+        if self.through < seq {
+            return JoinFound::NotYet;
+        }
+        let Some(joins) = self.joins.iter().rev().find(|joins| joins.seq == seq) else {
+            return JoinFound::Forgotten;
+        };
+        match joins.ignored.binary_search(&index) {
+            Ok(_) => JoinFound::Ignored,
+            Err(ignored_before) => {
+                let before = u32::try_from(ignored_before).unwrap_or(0);
+                JoinFound::Ticket(Ticket(joins.first.0 + index - before))
+            }
+        }
+    }
+
+    /// The numbers of someone who waits; `None` for others.
+    pub(super) fn standpoint(&self, ticket: Ticket) -> Option<Standpoint> {
+        if !self.waiting.contains(ticket) {
+            return None;
+        }
+        let ahead = self.waiting.rank(ticket);
+        Some(Standpoint {
+            ahead,
+            waiting: self.waiting.len(),
+            seconds: estimate::seconds(ahead, self.pace_milli),
+            state: self.state,
+            stale: self.is_stale(),
+        })
+    }
+
+    /// Whether this ticket has a grant that was not used.
+    pub(super) fn has_unused_grant(&self, ticket: Ticket) -> bool {
+        self.unused.contains_key(&ticket)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.len()
+    }
+
+    /// Whether the numbers may be old.
+    pub(super) fn is_stale(&self) -> bool {
+        let now = clock::monotonic();
+        let uncovered = self.uncovered.is_some_and(|(_, at)| now.duration_since(at) > UNCOVERED_MAX);
+        uncovered
+            || self.behind_millis > BEHIND_MILLIS_MAX
+            || now.duration_since(self.heard) > SILENCE_MAX
+    }
+
+    /// Whether the log is so full that it takes no more joins.
+    pub(super) fn is_full(&self) -> bool {
+        self.full_milli >= FULL_MILLI
+    }
+
+    /// Whether the pass of this grant is refused though its time is not over.
+    pub(super) fn is_revoked(&self, jti: Jti) -> bool {
+        self.revoked.contains(&jti)
+    }
+
+    /// The policy.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The state.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the operator says about it.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The public keys.
+    pub(super) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// The log's time now.
+    pub(super) fn now(&self) -> At {
+        self.clock.now()
+    }
+
+    fn delta(&mut self, delta: &Delta, moved: &mut Moved) {
+        if let Some(joined) = &delta.joined {
+            let first = Ticket(joined.first);
+            for ticket in joined.first..joined.first.saturating_add(joined.accepted) {
+                self.waiting.insert(Ticket(ticket));
+            }
+            self.tickets = self.tickets.max(joined.first.saturating_add(joined.accepted));
+            let ignored = joined.ignored.clone();
+            self.joins.push_back(Joins { seq: Seq(delta.seq), first, ignored });
+            if self.joins.len() > JOINS_KEPT {
+                self.joins.pop_front();
+            }
+        }
+        if let Some(came) = &delta.came {
+            let node = NodeId(came.node);
+            let socket = |(ticket, number): &(u32, u64)| {
+                (Ticket(*ticket), Socket { node, number: *number })
+            };
+            moved.came.extend(came.sockets.iter().map(socket));
+        }
+        for grant in &delta.admitted {
+            let ticket = Ticket(grant.ticket);
+            self.waiting.remove(ticket);
+            self.unused.insert(ticket, Jti(grant.jti));
+            moved.admitted.push(ticket);
+        }
+        for ticket in from_gaps(&delta.entered).map(Ticket) {
+            self.unused.remove(&ticket);
+            moved.ended.push((ticket, EndReason::Redeemed));
+        }
+        for ended in &delta.ended {
+            let reason = end_reason(ended.standing);
+            for ticket in from_gaps(&ended.tickets).map(Ticket) {
+                self.waiting.remove(ticket);
+                self.unused.remove(&ticket);
+                moved.ended.push((ticket, reason));
+            }
+        }
+        self.revoked.extend(delta.revoked.iter().copied().map(Jti));
+        moved.lost.extend(delta.lost.iter().copied().map(NodeId));
+        if let Some(config) = &delta.config
+            && self.configure(config).is_none()
+        {
+            tracing::error!(seq = delta.seq, "the feed's configuration can't be read");
+        }
+    }
+
+    fn configure(&mut self, config: &Config) -> Option<()> {
+        let policy = serde_json::from_str(&config.policy).ok()?;
+        self.policy = wire::policy::parse(&policy).ok()?;
+        self.state = state_of_code(config.state)?;
+        self.reason.clone_from(&config.reason);
+        let key = |(kid, x): &(String, [u8; 32])| PublicKey { kid: kid.clone(), x: *x };
+        self.keys = config.keys.iter().map(key).collect();
+        Some(())
+    }
+}
+
+/// How visitors are told that a place ended.
+pub(super) fn end_reason(standing: u8) -> EndReason {
+    match standing_of_code(standing) {
+        Some(Standing::Ended(End::Left)) => EndReason::Left,
+        Some(Standing::Ended(End::Removed)) => EndReason::Removed,
+        Some(Standing::Inside | Standing::Ended(End::Released | End::SessionOver)) => {
+            EndReason::Redeemed
+        }
+        Some(Standing::Waiting | Standing::Granted | Standing::Ended(End::Expired | End::Lapsed))
+        | None => EndReason::Expired,
+    }
+}

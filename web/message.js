@@ -1,0 +1,68 @@
+// @ts-check
+/** Reads what the server says, believing as little of its shape as possible. */
+
+/**
+ * @typedef {object} Update Where the visitor stands, as the server last said it.
+ * @property {number} position
+ * @property {number} count how many places are ahead
+ * @property {number} waiting how many wait in all
+ * @property {number | null} seconds the estimate; null when none can be given
+ * @property {'scheduled' | 'open' | 'paused' | 'closed'} status
+ * @property {string | null} opensAt
+ * @property {string | null} reason what the operator says about it
+ * @property {boolean} stale the numbers may be old
+ */
+
+export const WAIT_MAX_SECONDS = 300;
+const MESSAGE_MAX_BYTES = 10 * 1024;
+
+/** @returns {any} the message; null when it is too long or not one */
+export function readMessage(/** @type {unknown} */ data) {
+  if (typeof data !== 'string' || isTooLong(data)) return null;
+  try {
+    const message = JSON.parse(data);
+    return typeof message === 'object' ? message : null;
+  } catch {
+    return null;
+  }
+}
+
+function isTooLong(/** @type {string} */ text) {
+  if (text.length > MESSAGE_MAX_BYTES) return true;
+  // A UTF-16 unit takes at most three bytes, so most messages need no counting.
+  return (
+    text.length * 3 > MESSAGE_MAX_BYTES && new TextEncoder().encode(text).length > MESSAGE_MAX_BYTES
+  );
+}
+
+/** @returns {Update | null} */
+export function readUpdate(/** @type {any} */ payload) {
+  const count = wholeOrNull(payload.count);
+  if (count === null) return null;
+  return {
+    count,
+    position: wholeOrNull(payload.position) ?? count + 1,
+    waiting: wholeOrNull(payload.waiting) ?? count + 1,
+    seconds: wholeOrNull(payload.seconds),
+    status: ['scheduled', 'paused', 'closed'].includes(payload.status) ? payload.status : 'open',
+    opensAt: textOrUndefined(payload.opensAt) ?? null,
+    reason: textOrUndefined(payload.reason) ?? null,
+    stale: payload.stale === true,
+  };
+}
+
+/** @returns {number | null} */
+export function wholeOrNull(/** @type {unknown} */ value) {
+  return Number.isSafeInteger(value) && Number(value) >= 0 ? Number(value) : null;
+}
+
+/** @returns {string | undefined} */
+export function textOrUndefined(/** @type {unknown} */ value) {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+/** @returns {number | null} the first whole number of a text, as seconds within reason */
+export function secondsIn(/** @type {string} */ text) {
+  const digits = /\d+/.exec(text);
+  return digits ? Math.min(Number(digits[0]), WAIT_MAX_SECONDS) : null;
+}

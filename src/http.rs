@@ -25,7 +25,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` until asked to stop; then finishes the requests under way. At most
 /// `connections_max` at once: further ones wait in the listener's backlog.
-pub async fn serve(listener: TcpListener, router: Router, connections_max: usize, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    shutdown: Shutdown,
+) {
     let places = std::sync::Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {

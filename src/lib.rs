@@ -10,3 +10,7 @@ pub mod projection;
 pub mod http;
 pub mod admission;
 pub mod node;
+pub mod audit;
+pub mod config;
+pub mod up;
+pub mod cli;

@@ -1,3 +1,112 @@
-//! The switchboard.
+//! The switchboard: reads the command, runs it, and says how it ended. 0 is done, 1 is "no" or
+//! failed, 2 is wrong usage.
 
-fn main() {}
+use std::future::Future;
+use std::process::ExitCode;
+
+use anteroom::cli::{self, Cli, Command};
+use anteroom::config::{Config, ConfigError, Settings};
+use anteroom::log::connection::Log;
+use anteroom::shutdown::{self, Shutdown};
+use anteroom::up::{self, Told, lifeline};
+use anteroom::{admission, node, projection, telemetry};
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::net::TcpListener;
+
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            use std::io::Write as _;
+            // When nobody reads what is wrong, the exit code still says so.
+            let _ = writeln!(std::io::stderr(), "anteroom: {error:#}");
+            let usage = error.is::<ConfigError>();
+            if usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up { json, settings } => {
+            let config = load(&settings)?;
+            up::run(&config, &Told { json })?;
+        }
+        Command::Node { settings } => role(&settings, "node", async |log, config, shutdown| {
+            let listen = bind(config.listen()?).await?;
+            let config = node::Config {
+                keys: config.mac_keys()?,
+                issuer: config.issuer(),
+                public_url: config.public_url()?,
+                listen,
+            };
+            node::run(log, config, shutdown).await
+        })?,
+        Command::Projector { settings } => {
+            role(&settings, "projector", async |log, config, shutdown| {
+                projection::run(log, config.dir(), shutdown).await
+            })?;
+        }
+        Command::Admission { settings } => {
+            role(&settings, "admission", async |log, config, shutdown| {
+                let config = admission::Config {
+                    signer: config.signer()?,
+                    limits: config.limits()?,
+                    operator_token: config.operator_token()?,
+                    operator: bind(config.operator_listen()?).await?,
+                };
+                admission::run(log, config, shutdown).await
+            })?;
+        }
+        Command::Queue { command } => return cli::queue::run(command),
+        Command::Audit { command } => return runtime()?.block_on(cli::audit::audit(command)),
+        Command::Projection { command } => {
+            return runtime()?.block_on(cli::audit::projection(command));
+        }
+        Command::Lifeline { program, arguments } => lifeline::exec(&program, &arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(settings: &Settings) -> Result<Config, ConfigError> {
+    let config = Config::load(settings)?;
+    telemetry::start(config.log());
+    Ok(config)
+}
+
+/// Runs one role until it is asked to stop, and then until its last task has ended.
+fn role<F: Future<Output = anyhow::Result<()>>>(
+    settings: &Settings,
+    name: &str,
+    run: impl FnOnce(Log, Config, Shutdown) -> F,
+) -> anyhow::Result<()> {
+    lifeline::hold()?;
+    let config = load(settings)?;
+    runtime()?.block_on(async {
+        let log = Log::connect(&config.nats()?, name).await?;
+        let shutdown = Shutdown::default();
+        let asked = shutdown.clone();
+        shutdown::detached(async move {
+            if let Err(error) = shutdown::asked_to_stop().await {
+                tracing::error!(%error, "signals can't be listened to");
+            }
+            asked.stop();
+        });
+        let ended = run(log, config, shutdown.clone()).await;
+        shutdown.stop();
+        shutdown.drain().await;
+        ended
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("the runtime can't be started")
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("nothing can listen on {address}"))
+}

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::queue::event::At;
 use crate::queue::event::{
     Configured, Facts, Jti, Redeemed, ReleaseReason, Released, Removed, Seq, VisitorId,
 };
 use crate::queue::line::{End, Grant, Line, Redemption, Standing};
 use crate::wire::ask::Refusal;
 use crate::wire::token::SKEW_SECONDS;
-use crate::queue::event::At;
 
 /// Something to be written.
 pub(super) struct Command {
@@ -73,17 +73,19 @@ impl Command {
     pub(super) fn next(self, line: &Line, now: At, kid: &str) -> (Next, Option<Self>) {
         let Self { what, until, written } = self;
         match what {
-            What::Redeem { visitor, jti, key, done } => match redeem(line, now, visitor, jti, key, written) {
-                Ok(Some(pass)) => answered(done, Ok(pass)),
-                Ok(None) => {
-                    let seconds = line.policy().session_seconds;
-                    let fact = Redeemed { visitor, jti, kid: kid.to_owned(), seconds, key };
-                    let what = What::Redeem { visitor, jti, key, done };
-                    let again = Self { what, until, written };
-                    (Next::Write(Facts::Redeemed(vec![fact])), Some(again))
+            What::Redeem { visitor, jti, key, done } => {
+                match redeem(line, now, visitor, jti, key, written) {
+                    Ok(Some(pass)) => answered(done, Ok(pass)),
+                    Ok(None) => {
+                        let seconds = line.policy().session_seconds;
+                        let fact = Redeemed { visitor, jti, kid: kid.to_owned(), seconds, key };
+                        let what = What::Redeem { visitor, jti, key, done };
+                        let again = Self { what, until, written };
+                        (Next::Write(Facts::Redeemed(vec![fact])), Some(again))
+                    }
+                    Err(refusal) => answered(done, Err(Refused::Gate(refusal))),
                 }
-                Err(refusal) => answered(done, Err(Refused::Gate(refusal))),
-            },
+            }
             What::Configure { facts, done } => match written {
                 Some(seq) => answered(done, Ok(seq)),
                 // Nothing to write: it was only to be known that everything is folded.
@@ -169,7 +171,8 @@ fn find(line: &Line, who: Who) -> Option<VisitorId> {
         Who::Visitor(visitor) => line.ticket(visitor).map(|_| visitor),
         Who::Jti(jti) => {
             let mut granted = line.unused().iter().chain(line.inside()).map(|(_, ticket)| *ticket);
-            let ticket = granted.find(|ticket| line.grant(*ticket).is_some_and(|g| g.jti == jti))?;
+            let ticket =
+                granted.find(|ticket| line.grant(*ticket).is_some_and(|g| g.jti == jti))?;
             Some(line.place(ticket)?.visitor)
         }
     }

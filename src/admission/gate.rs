@@ -68,7 +68,8 @@ async fn mint(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<MintAns
 }
 
 async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<RedeemAnswer, Refusal> {
-    let question: RedeemQuestion = serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
+    let question: RedeemQuestion =
+        serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
     let key = match question.key.as_deref() {
         Some(hex) => Some(crate::wire::id::from_hex(hex).ok_or(Refusal::BadQuestion)?),
         None => None,

@@ -36,7 +36,9 @@ pub(super) fn router(workers: Workers, token: String) -> Router {
         .route("/admin/queues/{queue}/release", post(release))
         .route("/admin/queues/{queue}/visitors/{visitor}", delete(remove))
         .route("/admin/queues/{queue}/{order}", post(order))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.")
+        })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(guard)
         .with_state(workers)
@@ -85,10 +87,11 @@ async fn show(
     Ok(Json(to_json(&queue, &shown)).into_response())
 }
 
-/// Creates a queue, open, or replaces the policy of one.
+/// Creates a queue, open, or replaces the policy of one; with `If-None-Match: *` only the former.
 async fn put(
     State(workers): State<Workers>,
     Path(queue): Path<String>,
+    headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Result<Response, Problem> {
     let queue = parse_queue(&queue)?;
@@ -107,6 +110,10 @@ async fn put(
     let worker = workers.start(&queue).await;
     // The worker of a stream that is new folds nothing, of one that is there what it holds.
     let before = settled(&worker).await?;
+    if before.configured && headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == "*") {
+        let detail = "There is a queue of this name already.";
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "queue_exists", detail));
+    }
     let mut facts = vec![by_operator(Setting::Policy(policy))];
     if !before.configured {
         facts.push(by_operator(Setting::Keys(with_key(&[], workers.signer.public_key()))));
@@ -132,7 +139,9 @@ async fn order(
     let state = match order.as_str() {
         "open" | "resume" => QueueState::Open,
         "pause" => QueueState::Paused,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.")),
+        _ => {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call."));
+        }
     };
     let (queue, worker) = find(&workers, &queue).await?;
     let order: Order = if body.is_empty() { Order::default() } else { parse_json(&body)? };
@@ -217,9 +226,8 @@ fn parse_queue(queue: &str) -> Result<QueueId, Problem> {
 }
 
 fn parse_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string())
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string()))
 }
 
 fn by_operator(what: Setting) -> Configured {

@@ -69,7 +69,11 @@ impl Signer {
 
     /// The token of a grant; `None` when it is of a key that this signer doesn't hold.
     pub fn token(&self, queue: &QueueId, visitor: VisitorId, grant: &Grant) -> Option<String> {
-        self.sign(TOKEN_TYPE, &grant.kid, &self.claims(queue, visitor, grant, grant.at.seconds(), grant.seconds))
+        self.sign(
+            TOKEN_TYPE,
+            &grant.kid,
+            &self.claims(queue, visitor, grant, grant.at.seconds(), grant.seconds),
+        )
     }
 
     /// The pass that a grant's redemption gave.
@@ -85,7 +89,14 @@ impl Signer {
         self.sign(PASS_TYPE, &redemption.kid, &claims)
     }
 
-    fn claims(&self, queue: &QueueId, visitor: VisitorId, grant: &Grant, iat: i64, seconds: u32) -> Claims {
+    fn claims(
+        &self,
+        queue: &QueueId,
+        visitor: VisitorId,
+        grant: &Grant,
+        iat: i64,
+        seconds: u32,
+    ) -> Claims {
         Claims {
             iss: self.issuer.clone(),
             aud: queue.to_string(),

@@ -358,7 +358,11 @@ impl Worker {
             && let Some(in_flight) = self.in_flight.take()
         {
             self.keep_outage(&in_flight);
-            in_flight.commands.into_iter().rev().for_each(|command| self.commands.push_front(command));
+            in_flight
+                .commands
+                .into_iter()
+                .rev()
+                .for_each(|command| self.commands.push_front(command));
         }
     }
 
@@ -481,7 +485,10 @@ impl Worker {
         let unknown_key = self.line.last_decision() > Seq(0)
             && !self.line.keys().contains(self.signer.public_key());
         if unknown_key {
-            return Some(scheduled(Setting::Keys(with_key(self.line.keys(), self.signer.public_key()))));
+            return Some(scheduled(Setting::Keys(with_key(
+                self.line.keys(),
+                self.signer.public_key(),
+            ))));
         }
         if let Some(facts) = admit::lost(&self.line, |node| self.beats.is_silent(node)) {
             tracing::warn!(queue = %self.queue, ?facts, "nodes are silent");

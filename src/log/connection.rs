@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::clock;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 /// Above this an unanswered request counts as lost. An append to a busy disk takes milliseconds; a
 /// visitor is told after 3 s that the log does not answer, so the answer must be known by then.
@@ -30,7 +31,14 @@ impl Log {
     /// Connects to `url`, as `nats://user:password@host:port`, and keeps trying. Comes back at
     /// once, connected or not: a role starts without a log and says that it has none.
     pub async fn connect(url: &str, name: &str) -> Result<Self, ConnectError> {
-        let options = ConnectOptions::new()
+        // The address holds a password: the error says what is wrong with it, not what it is.
+        let failed = |why: &str| ConnectError(why.to_owned());
+        let server: ServerAddr = url.parse().map_err(|_| failed("it is no nats:// address"))?;
+        let mut options = ConnectOptions::new();
+        if let (Some(user), Some(password)) = (server.username(), server.password()) {
+            options = options.user_and_password(user.to_owned(), password.to_owned());
+        }
+        let options = options
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -46,6 +54,15 @@ impl Log {
         let client =
             options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
         Ok(Self { client })
+    }
+
+    /// Waits for the first connection, for one who has nothing to do without it.
+    pub async fn connected_within(&self, wait: Duration) -> bool {
+        let until = clock::monotonic() + wait;
+        while !self.is_connected() && clock::monotonic() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.is_connected()
     }
 
     /// Whether there is a connection at the moment.

@@ -21,8 +21,8 @@ use crate::log::talk::AskError;
 use crate::node::entry;
 use crate::node::session::Session;
 use crate::node::{NoQueue, Node, Queue, page};
-use crate::queue::policy::origin_of;
 use crate::queue::event::Jti;
+use crate::queue::policy::origin_of;
 use crate::wire::ask::{RedeemAnswer, RedeemQuestion, Refusal};
 use crate::wire::id::Id;
 use crate::wire::token::{self, Claims, PASS_TYPE};
@@ -198,7 +198,7 @@ async fn enter(
 ) -> Result<Response, Problem> {
     // A form of another site can't send this type, so nobody is made to enter unknowingly.
     let json = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if !json.is_some_and(|kind| kind.split(';').next() == Some("application/json")) {
+    if json.is_none_or(|kind| kind.split(';').next() != Some("application/json")) {
         let detail = "The body must be application/json.";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", detail));
     }
@@ -239,7 +239,8 @@ async fn redeem_token(
         NoQueue::Unavailable => Problem::log_unavailable(),
     })?;
     let question = RedeemQuestion { token: token.to_owned(), key };
-    let answer: Result<RedeemAnswer, AskError> = node.log.gate(&queue.id, "redeem", &question).await;
+    let answer: Result<RedeemAnswer, AskError> =
+        node.log.gate(&queue.id, "redeem", &question).await;
     match answer {
         Ok(answer) => Ok((queue, answer)),
         Err(AskError::Refused(refusal)) => Err(refused(refusal)),
@@ -301,10 +302,7 @@ fn pass_cookie(
 }
 
 /// What gateways ask about each request of the site.
-async fn authorize(
-    State(node): State<Arc<Node>>,
-    request: Request,
-) -> Result<Response, Problem> {
+async fn authorize(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let queue = node.queue(&query.queue).await.map_err(no_queue)?;
     let headers = request.headers();

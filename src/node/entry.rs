@@ -143,9 +143,10 @@ async fn join(
     join_key: Option<&str>,
 ) -> Result<Sitting, End> {
     let visitor = match join_key {
-        Some(key) => node.keys.visitor(queue.id.as_str(), key).ok_or_else(|| {
-            End::Refused(Bad::out_of_order("joinKey is a version 4 UUID"))
-        })?,
+        Some(key) => node
+            .keys
+            .visitor(queue.id.as_str(), key)
+            .ok_or_else(|| End::Refused(Bad::out_of_order("joinKey is a version 4 UUID")))?,
         None => ids::visitor(),
     };
     if let Some(sitting) = queue.hall.take_over(visitor) {
@@ -376,11 +377,9 @@ async fn in_line(
                 clear_seat(queue, &sitting);
             }
         }
-        End::Refused(_)
-        | End::UnknownConnection
-        | End::Full
-        | End::Unavailable(_)
-        | End::Gone => leave_seat(queue, sitting),
+        End::Refused(_) | End::UnknownConnection | End::Full | End::Unavailable(_) | End::Gone => {
+            leave_seat(queue, sitting)
+        }
     }
     end
 }
@@ -395,10 +394,8 @@ async fn wait(
     let mut numbers = Numbers::default();
     let mut update = tokio::time::interval(UPDATE_EVERY);
     update.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut keep_alive = tokio::time::interval_at(
-        (clock::monotonic() + KEEP_ALIVE_EVERY).into(),
-        KEEP_ALIVE_EVERY,
-    );
+    let mut keep_alive =
+        tokio::time::interval_at((clock::monotonic() + KEEP_ALIVE_EVERY).into(), KEEP_ALIVE_EVERY);
     let mut heard = clock::monotonic();
     let mut due = true;
     loop {

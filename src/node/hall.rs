@@ -66,7 +66,8 @@ impl Hall {
         let (sitting, to_socket) = seats.next(ticket);
         seats.tickets.insert(visitor, ticket);
         let number = sitting.number;
-        let seat = Seat { visitor, socket, sitting: number, to_socket: Some(to_socket), claimed: None };
+        let seat =
+            Seat { visitor, socket, sitting: number, to_socket: Some(to_socket), claimed: None };
         if let Some(before) = seats.by_ticket.insert(ticket, seat) {
             before.tell(Notice::Replaced);
         }

@@ -193,7 +193,8 @@ impl Node {
             granted,
             id: id.clone(),
         });
-        let minting = mint::run(self.log.clone(), Arc::clone(&queue), tickets, self.shutdown.clone());
+        let minting =
+            mint::run(self.log.clone(), Arc::clone(&queue), tickets, self.shutdown.clone());
         self.shutdown.spawn(minting);
         queues.insert(id, Arc::clone(&queue));
         queue

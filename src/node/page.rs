@@ -19,15 +19,18 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let file = |kind: &'static str, body: &'static str| {
-        get(move || async move { asset(kind, body) })
-    };
+    let file =
+        |kind: &'static str, body: &'static str| get(move || async move { asset(kind, body) });
     Router::new()
         .route("/waiting/{queue}", file(HTML, include_str!("../../web/waiting.html")))
         .route("/entered/{queue}", file(HTML, include_str!("../../web/entered.html")))
         .route("/waiting.css", file(CSS, include_str!("../../web/waiting.css")))
         .route("/icon.svg", file(SVG, include_str!("../../web/icon.svg")))
         .route("/client.js", file(JAVASCRIPT, include_str!("../../web/client.js")))
+        .route("/room.js", file(JAVASCRIPT, include_str!("../../web/room.js")))
+        .route("/entry.js", file(JAVASCRIPT, include_str!("../../web/entry.js")))
+        .route("/message.js", file(JAVASCRIPT, include_str!("../../web/message.js")))
+        .route("/storage.js", file(JAVASCRIPT, include_str!("../../web/storage.js")))
         .route("/waiting.js", file(JAVASCRIPT, include_str!("../../web/waiting.js")))
         .route("/entered.js", file(JAVASCRIPT, include_str!("../../web/entered.js")))
         .route("/view.js", file(JAVASCRIPT, include_str!("../../web/view.js")))
@@ -44,6 +47,8 @@ fn asset(kind: &'static str, body: &'static str) -> Response {
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // A protected site may import the client from here; the files are public.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     ];
     (headers, body).into_response()
 }

@@ -220,7 +220,8 @@ impl View {
     /// Whether the numbers may be old.
     pub(super) fn is_stale(&self) -> bool {
         let now = clock::monotonic();
-        let uncovered = self.uncovered.is_some_and(|(_, at)| now.duration_since(at) > UNCOVERED_MAX);
+        let uncovered =
+            self.uncovered.is_some_and(|(_, at)| now.duration_since(at) > UNCOVERED_MAX);
         uncovered
             || self.behind_millis > BEHIND_MILLIS_MAX
             || now.duration_since(self.heard) > SILENCE_MAX
@@ -276,9 +277,8 @@ impl View {
         }
         if let Some(came) = &delta.came {
             let node = NodeId(came.node);
-            let socket = |(ticket, number): &(u32, u64)| {
-                (Ticket(*ticket), Socket { node, number: *number })
-            };
+            let socket =
+                |(ticket, number): &(u32, u64)| (Ticket(*ticket), Socket { node, number: *number });
             moved.came.extend(came.sockets.iter().map(socket));
         }
         for grant in &delta.admitted {
@@ -327,7 +327,9 @@ pub(super) fn end_reason(standing: u8) -> EndReason {
         Some(Standing::Inside | Standing::Ended(End::Released | End::SessionOver)) => {
             EndReason::Redeemed
         }
-        Some(Standing::Waiting | Standing::Granted | Standing::Ended(End::Expired | End::Lapsed))
+        Some(
+            Standing::Waiting | Standing::Granted | Standing::Ended(End::Expired | End::Lapsed),
+        )
         | None => EndReason::Expired,
     }
 }

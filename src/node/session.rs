@@ -9,9 +9,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use crate::wire::socket::{
-    self, ClientMessage, ErrorCode, ErrorPayload, ServerMessage,
-};
+use crate::wire::socket::{self, ClientMessage, ErrorCode, ErrorPayload, ServerMessage};
 
 /// A message of a visitor; theirs are some 100 bytes.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
@@ -137,13 +135,14 @@ impl Session {
 
 /// What to say about an error of the protocol; `None` when there is nobody to say it to.
 fn bad(error: &Error) -> Option<Bad> {
-    let bad = |message: String, code| Some(Bad { message, code });
-    match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            bad(format!("a message has at most {MESSAGE_BYTES_MAX} bytes"), CloseCode::Size)
-        }
-        Error::Utf8(_) => bad("a text is UTF-8".to_owned(), CloseCode::Invalid),
-        Error::Protocol(error) => bad(error.to_string(), CloseCode::Protocol),
-        _ => None,
-    }
+    let (message, code) = if let Error::Capacity(CapacityError::MessageTooLong { .. }) = error {
+        (format!("a message has at most {MESSAGE_BYTES_MAX} bytes"), CloseCode::Size)
+    } else if let Error::Utf8(_) = error {
+        ("a text is UTF-8".to_owned(), CloseCode::Invalid)
+    } else if let Error::Protocol(error) = error {
+        (error.to_string(), CloseCode::Protocol)
+    } else {
+        return None;
+    };
+    Some(Bad { message, code })
 }

@@ -48,7 +48,12 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// The line now, with those of its pages that changed since the checkpoint before.
-    pub(super) fn new(stream: At, chain: Chain, line: &Line, pages: impl Iterator<Item = u32>) -> Self {
+    pub(super) fn new(
+        stream: At,
+        chain: Chain,
+        line: &Line,
+        pages: impl Iterator<Item = u32>,
+    ) -> Self {
         let rows = |page: u32| (page, rows(line, page));
         Self { stream, chain, head: line.head(), pages: pages.map(rows).collect() }
     }

@@ -125,3 +125,21 @@ fn an_outage_does_not_touch_who_came_back() {
         ",
     );
 }
+
+#[test]
+fn a_grant_after_an_outage_has_its_usual_time() {
+    check(
+        "
+        1s joined n1 ann/1
+        100s outage 60
+        200s admitted seconds=20 ann
+        219999ms due
+        220s due
+        ",
+        "
+        219999ms: nothing, not open
+        220s: release ann Lapsed
+        ann granted
+        ",
+    );
+}

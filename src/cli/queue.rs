@@ -1,0 +1,242 @@
+//! `anteroom queue …`: the operator API from a terminal.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::AtOperator;
+use crate::up;
+
+/// `anteroom queue …`
+#[derive(Subcommand)]
+pub enum QueueCommand {
+    /// Create a queue, open
+    Create(Change),
+    /// Replace the policy of a queue
+    Set(Change),
+    /// Show a queue
+    Show(One),
+    /// List all queues
+    List {
+        /// How to print, and where the system is.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Open a queue
+    Open(Order),
+    /// Let nobody in for now
+    Pause(Order),
+    /// Let people in again
+    Resume(Order),
+}
+
+/// A queue and its policy.
+#[derive(Args)]
+pub struct Change {
+    /// The queue
+    queue: String,
+    /// A policy file, TOML or JSON
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// One value of the policy, as rate_per_minute=120; over the file's
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    values: Vec<String>,
+    /// How to print, and where the system is.
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A queue.
+#[derive(Args)]
+pub struct One {
+    /// The queue
+    queue: String,
+    /// How to print, and where the system is.
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A queue and what visitors are told.
+#[derive(Args)]
+pub struct Order {
+    /// The queue
+    queue: String,
+    /// What visitors are told about it
+    #[arg(long)]
+    reason: Option<String>,
+    /// How to print, and where the system is.
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How to print, and where the system is.
+#[derive(Args)]
+pub struct Common {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Where the system is.
+    #[command(flatten)]
+    at: AtOperator,
+}
+
+/// How long the operator API may take.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Runs a queue command.
+pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
+    let (common, answer) = match command {
+        QueueCommand::Create(change) => {
+            let policy = policy(&change)?;
+            let call = Call::put(&change.queue, policy, true);
+            (change.common, call)
+        }
+        QueueCommand::Set(change) => {
+            let policy = policy(&change)?;
+            let call = Call::put(&change.queue, policy, false);
+            (change.common, call)
+        }
+        QueueCommand::Show(one) => (one.common, Call::get(&format!("/admin/queues/{}", one.queue))),
+        QueueCommand::List { common } => (common, Call::get("/admin/queues")),
+        QueueCommand::Open(order) => order_call(order, "open"),
+        QueueCommand::Pause(order) => order_call(order, "pause"),
+        QueueCommand::Resume(order) => order_call(order, "resume"),
+    };
+    let (ok, body) = answer.make(&common.at)?;
+    if common.json {
+        print(&body.to_string());
+    } else if ok {
+        print_text(&body);
+    } else {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+        bail!("{} ({})", text("detail"), text("code"));
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn order_call(order: Order, verb: &str) -> (Common, Call) {
+    let path = format!("/admin/queues/{}/{verb}", order.queue);
+    let body = order.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+    (order.common, Call { method: Method::Post, path, body })
+}
+
+struct Call {
+    method: Method,
+    path: String,
+    body: Value,
+}
+
+enum Method {
+    Get,
+    Post,
+    Put { create: bool },
+}
+
+impl Call {
+    fn get(path: &str) -> Self {
+        Self { method: Method::Get, path: path.to_owned(), body: Value::Null }
+    }
+
+    fn put(queue: &str, body: Value, create: bool) -> Self {
+        Self { method: Method::Put { create }, path: format!("/admin/queues/{queue}"), body }
+    }
+
+    /// Whether it was carried out, and the answer.
+    fn make(self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
+        let (operator, token) = reach(at)?;
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(ANSWER_WAIT_MAX))
+            .build()
+            .into();
+        let url = format!("{}{}", operator.trim_end_matches('/'), self.path);
+        let bearer = format!("Bearer {token}");
+        let answer = match self.method {
+            Method::Get => agent.get(url).header("Authorization", bearer).call(),
+            Method::Post => agent.post(url).header("Authorization", bearer).send_json(&self.body),
+            Method::Put { create } => {
+                let put = agent.put(url).header("Authorization", bearer);
+                let put = if create { put.header("If-None-Match", "*") } else { put };
+                put.send_json(&self.body)
+            }
+        };
+        let mut answer = answer.context("the operator API can't be reached")?;
+        let body = answer.body_mut().read_json().context("the operator API answered no JSON")?;
+        Ok((answer.status().is_success(), body))
+    }
+}
+
+fn reach(at: &AtOperator) -> anyhow::Result<(String, String)> {
+    let (operator, token) = match (&at.operator, &at.token_file) {
+        (Some(operator), Some(file)) => (operator.clone(), read(file)?),
+        (None, Some(file)) => (up::operator_address(&at.dir)?, read(file)?),
+        _ => (up::operator_address(&at.dir)?, read(&at.dir.join("operator-token"))?),
+    };
+    Ok((operator, token.trim().to_owned()))
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))
+}
+
+fn policy(change: &Change) -> anyhow::Result<Value> {
+    let mut policy = match &change.policy {
+        None => Map::new(),
+        Some(file) => {
+            let text = read(file)?;
+            let parsed: Option<Map<String, Value>> =
+                serde_json::from_str(&text).ok().or_else(|| toml::from_str(&text).ok());
+            parsed.with_context(|| format!("{} is neither TOML nor JSON", file.display()))?
+        }
+    };
+    for pair in &change.values {
+        let (key, value) =
+            pair.split_once('=').with_context(|| format!("{pair:?} is no KEY=VALUE"))?;
+        // 120 is a number and ["a"] a list; what is no JSON is a text.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+        policy.insert(key.to_owned(), value);
+    }
+    Ok(Value::Object(policy))
+}
+
+fn print_text(body: &Value) {
+    if let Some(queues) = body.get("queues").and_then(Value::as_array) {
+        queues.iter().for_each(print_queue);
+    } else {
+        print_queue(body);
+    }
+}
+
+fn print_queue(queue: &Value) {
+    let text = |key: &str| match queue.get(key) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    print(&format!("{}: {}", text("queue"), text("status")));
+    if queue.get("reason").is_some_and(|reason| !reason.is_null()) {
+        print(&format!("  reason    {}", text("reason")));
+    }
+    print(&format!("  waiting   {} ({} here)", text("waiting"), text("present")));
+    print(&format!(
+        "  admitted  {} ({} inside, {} tokens unused)",
+        text("admitted"),
+        text("inside"),
+        text("unused")
+    ));
+    if let Some(policy) = queue.get("policy").and_then(Value::as_object) {
+        for (key, value) in policy {
+            print(&format!("  {key} = {value}"));
+        }
+    }
+}
+
+/// Prints a line; a reader that has gone is no failure.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

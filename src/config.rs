@@ -1,0 +1,349 @@
+//! Configuration: flags over `ANTEROOM_*` environment over a TOML file. Every value is read as text
+//! and checked in one place, so that a wrong one is named by its key with what is allowed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::admission::signer::Signer;
+use crate::ids;
+use crate::log::stream::Limits;
+use crate::queue::policy::origin_of;
+
+/// A value that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value is not allowed.
+    #[error("{key} must be {allowed}, not {value:?}")]
+    Wrong {
+        /// Its key.
+        key: String,
+        /// What is allowed.
+        allowed: String,
+        /// What was given; of a secret, only where it was to come from.
+        value: String,
+    },
+    /// A value is needed.
+    #[error("{key} is missing: {allowed}")]
+    Missing {
+        /// Its key.
+        key: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A key that there is not.
+    #[error("{file} has the key {key}, which there is not; the keys are {keys}")]
+    Unknown {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// Those that there are.
+        keys: String,
+    },
+    /// The file can't be read.
+    #[error("the configuration file {file} can't be read: {why}")]
+    File {
+        /// The file.
+        file: String,
+        /// Why.
+        why: String,
+    },
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident, $env:literal;)*) => {
+        /// What can be configured. Each is a flag, an environment variable and a key of the file.
+        #[derive(Args, Clone, Debug, Default)]
+        pub struct Settings {
+            /// A TOML file with the same names as keys (with _ for -)
+            #[arg(long, env = "ANTEROOM_CONFIG", value_name = "FILE")]
+            pub config: Option<PathBuf>,
+            $($(#[doc = $doc])+ #[arg(long, env = $env)] pub $name: Option<String>,)*
+        }
+
+        impl Settings {
+            const KEYS: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            fn given(&self) -> BTreeMap<&'static str, &String> {
+                let mut given = BTreeMap::new();
+                $(if let Some(value) = &self.$name { given.insert(stringify!($name), value); })*
+                given
+            }
+        }
+    };
+}
+
+settings! {
+    /// The NATS server, as nats://user:password@host:port
+    nats, "ANTEROOM_NATS";
+    /// A file that holds the address of the NATS server, for one with a password
+    nats_file, "ANTEROOM_NATS_FILE";
+    /// Where visitors are listened to [default: 127.0.0.1:8080]
+    listen, "ANTEROOM_LISTEN";
+    /// Where operators are listened to [default: 127.0.0.1:8081]
+    operator_listen, "ANTEROOM_OPERATOR_LISTEN";
+    /// Where NATS listens, in `up` [default: 127.0.0.1:0]
+    nats_listen, "ANTEROOM_NATS_LISTEN";
+    /// The folder for everything that is kept [default: anteroom-data]
+    dir, "ANTEROOM_DIR";
+    /// A file with the MAC key: at least 64 hexadecimal digits
+    mac_key_file, "ANTEROOM_MAC_KEY_FILE";
+    /// A file with the signing key: Ed25519, PKCS #8 PEM
+    signing_key_file, "ANTEROOM_SIGNING_KEY_FILE";
+    /// A file with the token that operators present
+    operator_token_file, "ANTEROOM_OPERATOR_TOKEN_FILE";
+    /// What tokens and passes name as their issuer [default: anteroom]
+    issuer, "ANTEROOM_ISSUER";
+    /// The origin under which visitors reach the nodes, where they don't name it themselves
+    public_url, "ANTEROOM_PUBLIC_URL";
+    /// Bytes that the log of one queue may hold [default: 1073741824]
+    stream_max_bytes, "ANTEROOM_STREAM_MAX_BYTES";
+    /// Servers that hold a copy of the log: 1, 3 or 5 [default: 1]
+    replicas, "ANTEROOM_REPLICAS";
+    /// The nats-server program, in `up` [default: nats-server on PATH]
+    nats_server, "ANTEROOM_NATS_SERVER";
+    /// Which log lines are written, as info,anteroom=debug
+    log, "ANTEROOM_LOG";
+}
+
+/// The settings of this process, resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    values: BTreeMap<String, String>,
+}
+
+const STREAM_BYTES_MIN: i64 = 1024 * 1024;
+const STREAM_BYTES_DEFAULT: i64 = 1024 * 1024 * 1024;
+
+impl Config {
+    /// Flags and environment over the file, if one is named.
+    pub fn load(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut values = match &settings.config {
+            Some(file) => read_file(file)?,
+            None => BTreeMap::new(),
+        };
+        for (key, value) in settings.given() {
+            values.insert(key.to_owned(), value.clone());
+        }
+        Ok(Self { values })
+    }
+
+    /// The filter for log lines.
+    pub fn log(&self) -> Option<&str> {
+        self.text("log")
+    }
+
+    /// The address of the NATS server.
+    pub fn nats(&self) -> Result<String, ConfigError> {
+        match (self.text("nats"), self.text("nats_file")) {
+            (Some(url), _) => Ok(url.to_owned()),
+            (None, Some(_)) => {
+                self.secret("nats_file", "a file with the address of the NATS server")
+            }
+            (None, None) => Err(missing("nats", "nats://user:password@host:port, or nats_file")),
+        }
+    }
+
+    /// Where visitors are listened to.
+    pub fn listen(&self) -> Result<SocketAddr, ConfigError> {
+        self.address("listen", "127.0.0.1:8080")
+    }
+
+    /// Where operators are listened to.
+    pub fn operator_listen(&self) -> Result<SocketAddr, ConfigError> {
+        self.address("operator_listen", "127.0.0.1:8081")
+    }
+
+    /// Where NATS listens.
+    pub fn nats_listen(&self) -> Result<SocketAddr, ConfigError> {
+        self.address("nats_listen", "127.0.0.1:0")
+    }
+
+    /// The folder for everything that is kept.
+    pub fn dir(&self) -> PathBuf {
+        PathBuf::from(self.text("dir").unwrap_or("anteroom-data"))
+    }
+
+    /// The nats-server program, if one is named.
+    pub fn nats_server(&self) -> Option<PathBuf> {
+        self.text("nats_server").map(PathBuf::from)
+    }
+
+    /// The keys behind visitor and connection ids.
+    pub fn mac_keys(&self) -> Result<ids::Keys, ConfigError> {
+        const ALLOWED: &str = "a file with at least 64 hexadecimal digits";
+        let hex = self.secret("mac_key_file", ALLOWED)?;
+        let bytes: Option<Vec<u8>> = hex
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        let keys = bytes.and_then(|bytes| ids::Keys::derive(&bytes).ok());
+        keys.ok_or_else(|| self.wrong("mac_key_file", ALLOWED))
+    }
+
+    /// The signer of tokens and passes.
+    pub fn signer(&self) -> Result<Signer, ConfigError> {
+        const ALLOWED: &str = "a file with an Ed25519 private key in PKCS #8 PEM";
+        let pem = self.secret("signing_key_file", ALLOWED)?;
+        let signer = Signer::new(&pem, self.issuer());
+        signer.map_err(|_| self.wrong("signing_key_file", ALLOWED))
+    }
+
+    /// The token that operators present.
+    pub fn operator_token(&self) -> Result<String, ConfigError> {
+        const ALLOWED: &str = "a file with a token of at least 20 characters";
+        let token = self.secret("operator_token_file", ALLOWED)?;
+        if token.len() < 20 {
+            return Err(self.wrong("operator_token_file", ALLOWED));
+        }
+        Ok(token)
+    }
+
+    /// What tokens and passes name as their issuer.
+    pub fn issuer(&self) -> String {
+        self.text("issuer").unwrap_or("anteroom").to_owned()
+    }
+
+    /// The origin under which visitors reach the nodes.
+    pub fn public_url(&self) -> Result<Option<String>, ConfigError> {
+        let Some(url) = self.text("public_url") else { return Ok(None) };
+        if origin_of(url) == Some(url) {
+            return Ok(Some(url.to_owned()));
+        }
+        Err(self.wrong("public_url", "an origin like https://queue.example, without a path"))
+    }
+
+    /// What the streams of new queues are limited to.
+    pub fn limits(&self) -> Result<Limits, ConfigError> {
+        let max_bytes = match self.text("stream_max_bytes") {
+            None => STREAM_BYTES_DEFAULT,
+            Some(text) => {
+                let bytes = text.parse().ok().filter(|bytes| *bytes >= STREAM_BYTES_MIN);
+                let allowed = format!("a whole number of bytes, at least {STREAM_BYTES_MIN}");
+                bytes.ok_or_else(|| self.wrong("stream_max_bytes", &allowed))?
+            }
+        };
+        let replicas = match self.text("replicas") {
+            None | Some("1") => 1,
+            Some("3") => 3,
+            Some("5") => 5,
+            Some(_) => return Err(self.wrong("replicas", "1, 3 or 5")),
+        };
+        Ok(Limits { max_bytes, replicas })
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    fn address(&self, key: &str, default: &str) -> Result<SocketAddr, ConfigError> {
+        let text = self.text(key).unwrap_or(default);
+        text.parse().map_err(|_| self.wrong(key, "an address and a port like 127.0.0.1:8080"))
+    }
+
+    /// What a file holds, without the white space around it.
+    fn secret(&self, key: &str, allowed: &str) -> Result<String, ConfigError> {
+        let file = self.text(key).ok_or_else(|| missing(key, allowed))?;
+        let held = std::fs::read_to_string(file).map_err(|_| self.wrong(key, allowed))?;
+        Ok(held.trim().to_owned())
+    }
+
+    fn wrong(&self, key: &str, allowed: &str) -> ConfigError {
+        let value = self.text(key).unwrap_or_default().to_owned();
+        ConfigError::Wrong { key: key.to_owned(), allowed: allowed.to_owned(), value }
+    }
+}
+
+fn missing(key: &str, allowed: &str) -> ConfigError {
+    ConfigError::Missing { key: key.to_owned(), allowed: allowed.to_owned() }
+}
+
+fn read_file(file: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
+    let name = file.display().to_string();
+    let failed = |why: String| ConfigError::File { file: name.clone(), why };
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        if !Settings::KEYS.contains(&key.as_str()) {
+            let keys = Settings::KEYS.join(", ");
+            return Err(ConfigError::Unknown { file: name, key, keys });
+        }
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        values.insert(key, text);
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(settings: Settings) -> Config {
+        Config::load(&settings).unwrap()
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        let config = load(Settings {
+            listen: some("localhost"),
+            replicas: some("2"),
+            stream_max_bytes: some("12k"),
+            public_url: some("https://queue.example/path"),
+            ..Settings::default()
+        });
+        let error = |error: ConfigError| error.to_string();
+        assert_eq!(
+            error(config.listen().unwrap_err()),
+            "listen must be an address and a port like 127.0.0.1:8080, not \"localhost\""
+        );
+        assert_eq!(
+            error(config.limits().unwrap_err()),
+            "stream_max_bytes must be a whole number of bytes, at least 1048576, not \"12k\""
+        );
+        assert!(
+            error(config.public_url().unwrap_err()).starts_with("public_url must be an origin")
+        );
+        assert!(error(config.nats().unwrap_err()).starts_with("nats is missing"));
+        let config = load(Settings { replicas: some("2"), ..Settings::default() });
+        assert_eq!(error(config.limits().unwrap_err()), "replicas must be 1, 3 or 5, not \"2\"");
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_an_unknown_key_is_named() {
+        let dir = std::env::temp_dir().join(format!("anteroom-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("anteroom.toml");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\nreplicas = 3\n").unwrap();
+        let from_file = Settings { config: Some(file.clone()), ..Settings::default() };
+        let over = Settings { listen: some("127.0.0.1:2"), ..from_file.clone() };
+        assert_eq!(load(over.clone()).listen().unwrap().port(), 2);
+        assert_eq!(load(over).limits().unwrap().replicas, 3);
+        std::fs::write(&file, "lisen = \"127.0.0.1:1\"\n").unwrap();
+        let error = Config::load(&from_file).unwrap_err().to_string();
+        assert!(error.contains("the key lisen"), "{error}");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_secret_never_appears_in_an_error() {
+        let dir = std::env::temp_dir().join(format!("anteroom-secret-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("mac");
+        std::fs::write(&file, "0123456789abcdef").unwrap();
+        let config =
+            load(Settings { mac_key_file: some(file.to_str().unwrap()), ..Settings::default() });
+        let error = config.mac_keys().err().unwrap().to_string();
+        assert!(error.contains("64 hexadecimal digits") && !error.contains("0123456789abcdef"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,150 @@
+//! The folder of an `up`: what is made at the first start, and where everything is.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::admission::signer;
+use crate::ids;
+use crate::queue::digest::hex;
+
+/// Every identity in nats.conf.
+pub(super) const IDENTITIES: [&str; 5] = ["operator", "node", "projector", "admission", "auditor"];
+
+/// The folder, held by this process alone.
+pub(super) struct Folder {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, makes what it lacks, and holds it against a second `up`.
+    pub(super) fn open(root: &Path) -> anyhow::Result<Self> {
+        make_dir(root)?;
+        let root =
+            root.canonicalize().with_context(|| format!("{} can't be used", root.display()))?;
+        let lock = private().create(true).truncate(false).open(root.join("lock"))?;
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!("another `anteroom up` is running on {}", root.display());
+        }
+        let folder = Self { root, _lock: lock };
+        for dir in ["run", "keys", "nats", "projection"] {
+            make_dir(&folder.root.join(dir))?;
+        }
+        make(&folder.mac_key(), || Ok(hex(&ids::secret::<32>()?)))?;
+        make(&folder.signing_key(), || Ok(signer::generate()?))?;
+        make(&folder.operator_token(), || Ok(hex(&ids::secret::<24>()?)))?;
+        for identity in IDENTITIES {
+            make(&folder.nats_password(identity), || Ok(hex(&ids::secret::<16>()?)))?;
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    pub(super) fn mac_key(&self) -> PathBuf {
+        self.root.join("keys/mac")
+    }
+
+    pub(super) fn signing_key(&self) -> PathBuf {
+        self.root.join("keys/signing.pem")
+    }
+
+    pub(super) fn operator_token(&self) -> PathBuf {
+        self.root.join("operator-token")
+    }
+
+    pub(super) fn operator_token_text(&self) -> anyhow::Result<String> {
+        read(&self.operator_token())
+    }
+
+    pub(super) fn projection(&self) -> PathBuf {
+        self.root.join("projection")
+    }
+
+    pub(super) fn nats_store(&self) -> PathBuf {
+        self.root.join("nats")
+    }
+
+    pub(super) fn nats_conf(&self) -> PathBuf {
+        self.run().join("nats.conf")
+    }
+
+    pub(super) fn nats_log(&self) -> PathBuf {
+        self.run().join("nats-server.log")
+    }
+
+    pub(super) fn nats_password_text(&self, identity: &str) -> anyhow::Result<String> {
+        read(&self.nats_password(identity))
+    }
+
+    /// The file with the address and the password of a role.
+    pub(super) fn nats_address(&self, identity: &str) -> PathBuf {
+        nats_address(&self.root, identity)
+    }
+
+    pub(super) fn nats_address_text(&self, identity: &str) -> anyhow::Result<String> {
+        read(&self.nats_address(identity))
+    }
+
+    /// Writes what other commands find a running system by.
+    pub(super) fn write_ready(&self, ready: &Value) -> anyhow::Result<()> {
+        write(&ready_file(&self.root), &ready.to_string())
+    }
+
+    fn nats_password(&self, identity: &str) -> PathBuf {
+        self.root.join("keys").join(format!("nats-{identity}"))
+    }
+}
+
+/// The file with the address and the password of a role, in the folder of an `up`.
+pub(super) fn nats_address(root: &Path, identity: &str) -> PathBuf {
+    root.join("run").join(format!("nats-{identity}.url"))
+}
+
+/// The file that says where a running `up` is reached.
+pub(super) fn ready_file(root: &Path) -> PathBuf {
+    root.join("run/ready.json")
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written = || -> std::io::Result<()> {
+        let beside = path.with_extension("new");
+        let mut file = private().create(true).truncate(true).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    written().with_context(|| format!("{} can't be written", path.display()))
+}
+
+fn make(path: &Path, text: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    if path.exists() { Ok(()) } else { write(path, &text()?) }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path);
+    Ok(text.with_context(|| format!("{} can't be read", path.display()))?.trim().to_owned())
+}
+
+fn make_dir(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("the folder {} can't be made", path.display()))
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}

@@ -1,0 +1,248 @@
+//! `anteroom up`: everything on this machine. It starts nats-server and each role as a child of its
+//! own, starts again what ends, and takes everything down with it, whatever ends it itself.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::shutdown;
+
+mod children;
+mod folder;
+pub mod lifeline;
+mod nats;
+
+use children::{Child, Program};
+use folder::Folder;
+
+/// The first start makes keys, a stream and a queue on a disk that may be busy.
+const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often readiness is asked for.
+const READY_ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// What `up` was told besides its configuration.
+pub struct Told {
+    /// Say that it is ready as one line of JSON.
+    pub json: bool,
+}
+
+/// Addresses, as they are said when everything is ready.
+struct Addresses {
+    visitors: SocketAddr,
+    operators: SocketAddr,
+    nats: SocketAddr,
+}
+
+/// Starts everything, says so, and watches over it until asked to stop. Must run on the process'
+/// main thread: children notice the death of the thread that started them.
+pub fn run(config: &Config, told: &Told) -> anyhow::Result<()> {
+    let folder = Folder::open(&config.dir())?;
+    let nats_server = nats::find(config.nats_server())?;
+    let addresses = Addresses {
+        visitors: settle(config.listen()?, "listen")?,
+        operators: settle(config.operator_listen()?, "operator_listen")?,
+        nats: settle(config.nats_listen()?, "nats_listen")?,
+    };
+    config.limits()?;
+    config.public_url()?;
+    nats::configure(&folder, addresses.nats)?;
+    let programs = programs(&folder, config, &nats_server, &addresses)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(supervise(&folder, &addresses, programs, told))
+}
+
+async fn supervise(
+    folder: &Folder,
+    addresses: &Addresses,
+    programs: Vec<Program>,
+    told: &Told,
+) -> anyhow::Result<()> {
+    let mut children: Vec<Child> = programs.into_iter().map(Child::new).collect();
+    let stop = shutdown::asked_to_stop();
+    tokio::pin!(stop);
+    let mut ready = Box::pin(ready(folder, addresses));
+    let mut announced = false;
+    let ended = loop {
+        for child in &mut children {
+            child.start_if_due(&folder.run())?;
+        }
+        tokio::select! {
+            () = children::any_ended(&mut children) => {}
+            stopped = &mut stop => break stopped.context("signals can't be listened to"),
+            said = &mut ready, if !announced => {
+                announced = true;
+                match said {
+                    Ok(ready) => announce(folder, &ready, told)?,
+                    Err(error) => break Err(error),
+                }
+            }
+        }
+    };
+    tracing::info!("stopping");
+    // In the order of the way in: visitors are sent away before what serves them goes.
+    for child in children.iter_mut().rev() {
+        child.stop(&folder.run()).await;
+    }
+    ended
+}
+
+/// The children in the order of their start.
+fn programs(
+    folder: &Folder,
+    config: &Config,
+    nats_server: &Path,
+    addresses: &Addresses,
+) -> anyhow::Result<Vec<Program>> {
+    let this = std::env::current_exe().context("this program can't be found")?;
+    let path = |path: PathBuf| path.display().to_string();
+    let role = |name: &'static str, mut arguments: Vec<String>| {
+        let nats = folder.nats_address(name);
+        arguments.splice(0..0, [name.to_owned(), "--nats-file".to_owned(), path(nats)]);
+        Program { name, program: this.clone(), arguments, log: None }
+    };
+    let issuer = config.issuer();
+    let limits = config.limits()?;
+    let mut node = vec![
+        "--listen".to_owned(),
+        addresses.visitors.to_string(),
+        "--mac-key-file".to_owned(),
+        path(folder.mac_key()),
+        "--issuer".to_owned(),
+        issuer.clone(),
+    ];
+    if let Some(url) = config.public_url()? {
+        node.extend(["--public-url".to_owned(), url]);
+    }
+    let admission = vec![
+        "--operator-listen".to_owned(),
+        addresses.operators.to_string(),
+        "--signing-key-file".to_owned(),
+        path(folder.signing_key()),
+        "--operator-token-file".to_owned(),
+        path(folder.operator_token()),
+        "--issuer".to_owned(),
+        issuer,
+        "--stream-max-bytes".to_owned(),
+        limits.max_bytes.to_string(),
+        "--replicas".to_owned(),
+        limits.replicas.to_string(),
+    ];
+    let nats = vec![
+        "lifeline".to_owned(),
+        path(nats_server.to_path_buf()),
+        "-c".to_owned(),
+        path(folder.nats_conf()),
+    ];
+    let projector = vec!["--dir".to_owned(), path(folder.projection())];
+    Ok(vec![
+        Program {
+            name: "nats-server",
+            program: this.clone(),
+            arguments: nats,
+            log: Some(folder.nats_log()),
+        },
+        role("projector", projector),
+        role("admission", admission),
+        role("node", node),
+    ])
+}
+
+/// A port that is free now, where the system may choose: children that are started again must come
+/// back to the same.
+fn settle(address: SocketAddr, key: &str) -> anyhow::Result<SocketAddr> {
+    let bound = TcpListener::bind(address);
+    let bound = bound.with_context(|| format!("{key}: nothing can listen on {address}"))?;
+    Ok(bound.local_addr()?)
+}
+
+/// Waits until visitors can be served, and makes the queue `demo` where there is none yet.
+async fn ready(folder: &Folder, addresses: &Addresses) -> anyhow::Result<Value> {
+    let visitors = format!("http://{}", addresses.visitors);
+    let operators = format!("http://{}", addresses.operators);
+    let token = folder.operator_token_text()?;
+    let auditor = folder.nats_address_text("auditor")?;
+    let (node, operator) = (visitors.clone(), operators.clone());
+    let made = tokio::task::spawn_blocking(move || wait_for(&node, &operator, &token));
+    made.await.context("the wait for readiness failed")??;
+    Ok(json!({
+        "waiting": format!("{visitors}/waiting/demo"),
+        "api": visitors,
+        "operator": operators,
+        "operatorToken": folder.operator_token_text()?,
+        "auditor": auditor,
+    }))
+}
+
+fn wait_for(node: &str, operator: &str, token: &str) -> anyhow::Result<()> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(5)))
+        .build()
+        .into();
+    let bearer = format!("Bearer {token}");
+    let make_demo = || {
+        let policy = json!({"rate_per_minute": 60, "title": "Anteroom demo"});
+        let put = agent.put(format!("{operator}/admin/queues/demo")).header("If-None-Match", "*");
+        let put = put.header("Authorization", &bearer).send_json(&policy);
+        put.is_ok_and(|answer| matches!(answer.status().as_u16(), 201 | 412))
+    };
+    let serves = || {
+        let is_ok = |path: &str| {
+            agent.get(format!("{node}{path}")).call().is_ok_and(|answer| answer.status() == 200)
+        };
+        is_ok("/readyz") && is_ok("/api/queues/demo")
+    };
+    let until = crate::clock::monotonic() + READY_WAIT_MAX;
+    let mut made = false;
+    while crate::clock::monotonic() < until {
+        made = made || make_demo();
+        if made && serves() {
+            return Ok(());
+        }
+        std::thread::sleep(READY_ASK_EVERY);
+    }
+    bail!("not ready after {} s; the log lines above say why", READY_WAIT_MAX.as_secs())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command prints")]
+fn announce(folder: &Folder, ready: &Value, told: &Told) -> anyhow::Result<()> {
+    folder.write_ready(ready)?;
+    if told.json {
+        println!("{ready}");
+        return Ok(());
+    }
+    let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    println!("Anteroom is ready.");
+    println!("  waiting page    {}", text("waiting"));
+    println!(
+        "  operator API    {}  (token in {})",
+        text("operator"),
+        folder.operator_token().display()
+    );
+    println!("  audit           anteroom audit verify demo --dir {}", folder.root().display());
+    println!("Ctrl-C stops everything. Started again on the same folder, it goes on where it was.");
+    Ok(())
+}
+
+/// The address of the auditor's identity at a running `up`.
+pub fn auditor_address(dir: &Path) -> anyhow::Result<String> {
+    let file = folder::nats_address(dir, "auditor");
+    let text = std::fs::read_to_string(&file);
+    let text =
+        text.with_context(|| format!("no `anteroom up` was ever run on {}", dir.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The address of the operator API of a running `up`.
+pub fn operator_address(dir: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(folder::ready_file(dir));
+    let text =
+        text.with_context(|| format!("no `anteroom up` was ever ready on {}", dir.display()))?;
+    let ready: Value = serde_json::from_str(&text)?;
+    let operator = ready.get("operator").and_then(Value::as_str);
+    Ok(operator.context("the operator's address is missing")?.to_owned())
+}

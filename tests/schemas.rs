@@ -329,9 +329,10 @@ proptest! {
 
     #[test]
     fn schema_and_reader_agree_on_any_address(
-        pieces in prop::collection::vec(prop::sample::select(listed::<String>(ADDRESS_PIECES)), 0..7),
+        start in prop::sample::select(vec!["", "http://", "https://shop.example"]),
+        pieces in prop::collection::vec(prop::sample::select(listed::<String>(ADDRESS_PIECES)), 0..5),
     ) {
-        let address = pieces.concat();
+        let address = start.to_owned() + &pieces.concat();
         for policy in [json!({"target": address}), json!({"allowed_origins": [address]})] {
             let fact = json!({"by": "operator", "policy": policy});
             agree("configured", &json!({"v": 1, "prev": 0, "basis": 0, "facts": [fact]}));

@@ -1,5 +1,7 @@
 //! Who is let in next, and what else is due: a decision is data, and becomes true only as a fact.
 
+use std::collections::BTreeSet;
+
 use crate::queue::event::{
     At, Facts, Jti, NodeId, ReleaseReason, Released, State, Ticket, VisitorId,
 };
@@ -65,14 +67,21 @@ pub fn room(line: &Line) -> usize {
 fn expired(line: &Line, now: At) -> Option<Facts> {
     let grace = line.policy().reconnect_seconds;
     let running = line.graces().running(now);
-    let visitors: Vec<VisitorId> = line
+    let over = line
         .graces()
         .longest_absent()
         .take_while(|(since, _)| since.plus_seconds(grace) <= running)
-        .filter(|(since, ticket)| is_absent_since(line, *ticket, *since))
-        .filter_map(|(_, ticket)| Some(line.place(ticket)?.visitor))
-        .take(DECISIONS_PER_ENTRY_MAX)
-        .collect();
+        .filter(|(since, ticket)| is_absent_since(line, *ticket, *since));
+    // A set: who went, came back and went again at one moment is noted twice.
+    let mut noted = BTreeSet::new();
+    for grace in over {
+        noted.insert(grace);
+        if noted.len() == DECISIONS_PER_ENTRY_MAX {
+            break;
+        }
+    }
+    let visitors: Vec<VisitorId> =
+        noted.into_iter().filter_map(|(_, ticket)| Some(line.place(ticket)?.visitor)).collect();
     (!visitors.is_empty()).then_some(Facts::Expired(visitors))
 }
 

@@ -143,9 +143,14 @@ fn is_origin(origin: &str) -> bool {
     };
     let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let name_ok = match bracketed {
-        Some(v6) => v6.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b':')),
+        Some(v6) => {
+            !v6.is_empty() && v6.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b':'))
+        }
         None => name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.')),
     };
-    let port_ok = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let port_ok = port.is_none_or(|port| {
+        // No sign and no leading zero, which `parse` would take and no browser writes.
+        port.starts_with(|first| matches!(first, '1'..='9')) && port.parse::<u16>().is_ok()
+    });
     !name.is_empty() && name_ok && port_ok && origin.len() <= URL_BYTES_MAX
 }

@@ -3,7 +3,7 @@
 //! Graces run on a time that stands still while nobody could be served: an outage moves no one
 //! closer to losing their place. [`Graces::running`] is that time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::queue::event::{At, NodeId, Ticket};
 
@@ -143,6 +143,8 @@ impl Graces {
             *since = stood;
             *ticket
         });
-        (stood, tickets.collect())
+        // A set: who went, came back and went again at one moment is noted twice.
+        let tickets: BTreeSet<Ticket> = tickets.collect();
+        (stood, tickets.into_iter().collect())
     }
 }

@@ -4,13 +4,13 @@
 //! an entry that was valid when it was written must not become void.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::queue::event::{
     Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed, ReleaseReason,
     Released, Removed, Seated, Seq, Setting, State, VisitorId,
 };
 use crate::wire::id::{Id, Whole, from_hex};
+use crate::wire::object::{Keys, Object, Word};
 use crate::wire::policy;
 
 /// The version that is written, and the highest that is read.
@@ -67,8 +67,8 @@ impl Read {
 pub fn read(subject: &str, payload: &[u8]) -> Read {
     match decode(subject, payload) {
         Ok(entry) => Read::Entry(entry),
-        Err(why) => match serde_json::from_slice::<Peek>(payload) {
-            Ok(Peek { v }) if v.0 > VERSION => Read::Newer { version: v.0 },
+        Err(why) => match serde_json::from_slice::<Object<Peek>>(payload) {
+            Ok(Object(Peek { v })) if v.0 > VERSION => Read::Newer { version: v.0 },
             _ => Read::Void { fenced: is_fenced(subject), why },
         },
     }
@@ -112,7 +112,7 @@ struct Peek {
 struct SeatedJson {
     v: Whole,
     node: Id,
-    facts: Vec<SeatedFact>,
+    facts: Vec<Object<SeatedFact>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,7 +126,7 @@ struct SeatedFact {
 #[serde(deny_unknown_fields)]
 struct LeftJson {
     v: Whole,
-    facts: Vec<VisitorFact>,
+    facts: Vec<Object<VisitorFact>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,7 +141,7 @@ struct DecisionJson<F> {
     v: Whole,
     prev: Whole,
     basis: Whole,
-    facts: Vec<F>,
+    facts: Vec<Object<F>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,15 +149,15 @@ struct DecisionJson<F> {
 struct ConfiguredFact {
     by: String,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    policy: Option<Value>,
+    policy: Option<Keys>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    state: Option<StateJson>,
+    state: Option<Word<StateJson>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    keys: Option<Vec<KeyJson>>,
+    keys: Option<Vec<Object<KeyJson>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    outage: Option<OutageJson>,
+    outage: Option<Object<OutageJson>>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -210,7 +210,7 @@ struct RedeemedFact {
 struct ReleasedFact {
     visitor: Id,
     jti: Id,
-    reason: ReasonJson,
+    reason: Word<ReasonJson>,
     by: String,
 }
 
@@ -254,7 +254,7 @@ fn decode(subject: &str, payload: &[u8]) -> Fallible<Entry> {
         "node.reconnected" => seated(payload).map(Entry::Reconnected),
         "node.disconnected" => seated(payload).map(Entry::Disconnected),
         "node.left" => {
-            let json: LeftJson = from_json(payload)?;
+            let Object(json): Object<LeftJson> = from_json(payload)?;
             version(json.v)?;
             Ok(Entry::Left(visitors(json.facts)?))
         }
@@ -291,21 +291,21 @@ fn version(v: Whole) -> Fallible<()> {
     if v.0 == VERSION { Ok(()) } else { Err(format!("version {} is not known", v.0)) }
 }
 
-fn bounded<T>(facts: Vec<T>) -> Fallible<Vec<T>> {
+fn bounded<T>(facts: Vec<Object<T>>) -> Fallible<impl Iterator<Item = T>> {
     if (1..=FACTS_PER_ENTRY_MAX).contains(&facts.len()) {
-        return Ok(facts);
+        return Ok(facts.into_iter().map(|Object(fact)| fact));
     }
     Err(format!("an entry has 1 to {FACTS_PER_ENTRY_MAX} facts, not {}", facts.len()))
 }
 
-fn visitors(facts: Vec<VisitorFact>) -> Fallible<Vec<VisitorId>> {
-    Ok(bounded(facts)?.into_iter().map(|fact| VisitorId(fact.visitor.0)).collect())
+fn visitors(facts: Vec<Object<VisitorFact>>) -> Fallible<Vec<VisitorId>> {
+    Ok(bounded(facts)?.map(|fact| VisitorId(fact.visitor.0)).collect())
 }
 
 fn seated(payload: &[u8]) -> Fallible<Seated> {
-    let json: SeatedJson = from_json(payload)?;
+    let Object(json): Object<SeatedJson> = from_json(payload)?;
     version(json.v)?;
-    let facts = bounded(json.facts)?.into_iter();
+    let facts = bounded(json.facts)?;
     let visitors = facts.map(|fact| (VisitorId(fact.visitor.0), fact.socket.0)).collect();
     Ok(Seated { node: NodeId(json.node.0), visitors })
 }
@@ -315,9 +315,9 @@ fn decision<F: for<'de> Deserialize<'de>, T>(
     convert: impl Fn(F) -> Fallible<T>,
     facts: impl FnOnce(Vec<T>) -> Facts,
 ) -> Fallible<Entry> {
-    let json: DecisionJson<F> = from_json(payload)?;
+    let Object(json): Object<DecisionJson<F>> = from_json(payload)?;
     version(json.v)?;
-    let converted = bounded(json.facts)?.into_iter().map(convert).collect::<Fallible<Vec<T>>>()?;
+    let converted = bounded(json.facts)?.map(convert).collect::<Fallible<Vec<T>>>()?;
     Ok(Entry::Decided(Decision {
         prev: Seq(json.prev.0),
         basis: Seq(json.basis.0),
@@ -329,7 +329,7 @@ fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
     let by = text("by", fact.by)?;
     let what = match fact {
         ConfiguredFact {
-            policy: Some(value),
+            policy: Some(Keys(value)),
             state: None,
             reason: None,
             keys: None,
@@ -347,7 +347,7 @@ fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
             ..
         } => {
             let reason = reason.map(|reason| text("reason", reason)).transpose()?;
-            Setting::State(read_state(state), reason)
+            Setting::State(read_state(state.0), reason)
         }
         ConfiguredFact {
             policy: None,
@@ -360,7 +360,9 @@ fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
             if !(1..=KEYS_MAX).contains(&keys.len()) {
                 return Err(format!("keys has 1 to {KEYS_MAX} keys, not {}", keys.len()));
             }
-            Setting::Keys(keys.into_iter().map(read_key).collect::<Fallible<_>>()?)
+            Setting::Keys(
+                keys.into_iter().map(|Object(key)| read_key(key)).collect::<Fallible<_>>()?,
+            )
         }
         ConfiguredFact {
             policy: None,
@@ -369,7 +371,7 @@ fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
             keys: None,
             outage: Some(outage),
             ..
-        } => Setting::Outage { seconds: seconds(outage.seconds, OUTAGE_SECONDS_MAX)? },
+        } => Setting::Outage { seconds: seconds(outage.0.seconds, OUTAGE_SECONDS_MAX)? },
         _ => return Err("a fact sets one of policy, state (with reason), keys, outage".to_owned()),
     };
     Ok(Configured { by, what })
@@ -401,7 +403,7 @@ fn released(fact: ReleasedFact) -> Fallible<Released> {
     Ok(Released {
         visitor: VisitorId(fact.visitor.0),
         jti: Jti(fact.jti.0),
-        reason: match fact.reason {
+        reason: match fact.reason.0 {
             ReasonJson::Released => ReleaseReason::Released,
             ReasonJson::SessionOver => ReleaseReason::SessionOver,
             ReasonJson::Lapsed => ReleaseReason::Lapsed,
@@ -478,14 +480,14 @@ impl From<&Seated> for SeatedJson {
         Self {
             v: Whole(VERSION),
             node: Id(seated.node.0),
-            facts: seated.visitors.iter().map(fact).collect(),
+            facts: seated.visitors.iter().map(fact).map(Object).collect(),
         }
     }
 }
 
 impl From<&[VisitorId]> for LeftJson {
     fn from(visitors: &[VisitorId]) -> Self {
-        Self { v: Whole(VERSION), facts: visitors.iter().map(visitor_fact).collect() }
+        Self { v: Whole(VERSION), facts: visitors.iter().map(visitor_fact).map(Object).collect() }
     }
 }
 
@@ -516,7 +518,7 @@ fn facts_json<T, F: Serialize>(
         v: Whole(VERSION),
         prev: Whole(decision.prev.0),
         basis: Whole(decision.basis.0),
-        facts: facts.iter().map(convert).collect(),
+        facts: facts.iter().map(convert).map(Object).collect(),
     })
 }
 
@@ -530,14 +532,14 @@ fn configured_fact(fact: &Configured) -> ConfiguredFact {
         outage: None,
     };
     match &fact.what {
-        Setting::Policy(policy) => json.policy = Some(policy::write(policy)),
+        Setting::Policy(policy) => json.policy = Some(Keys(policy::write(policy))),
         Setting::State(state, reason) => {
-            json.state = Some(write_state(*state));
+            json.state = Some(Word(write_state(*state)));
             json.reason.clone_from(reason);
         }
-        Setting::Keys(keys) => json.keys = Some(keys.iter().map(key_json).collect()),
+        Setting::Keys(keys) => json.keys = Some(keys.iter().map(key_json).map(Object).collect()),
         Setting::Outage { seconds } => {
-            json.outage = Some(OutageJson { seconds: Whole(u64::from(*seconds)) });
+            json.outage = Some(Object(OutageJson { seconds: Whole(u64::from(*seconds)) }));
         }
     }
     json
@@ -576,11 +578,11 @@ fn released_fact(fact: &Released) -> ReleasedFact {
     ReleasedFact {
         visitor: Id(fact.visitor.0),
         jti: Id(fact.jti.0),
-        reason: match fact.reason {
+        reason: Word(match fact.reason {
             ReleaseReason::Released => ReasonJson::Released,
             ReleaseReason::SessionOver => ReasonJson::SessionOver,
             ReleaseReason::Lapsed => ReasonJson::Lapsed,
-        },
+        }),
         by: fact.by.clone(),
     }
 }

@@ -4,6 +4,7 @@
 //! The rules know nothing of this: conversion is by hand, both ways, in here.
 
 pub mod id;
+pub mod object;
 pub mod policy;
 pub mod event;
 pub mod feed;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::object::Object;
+
 /// What a visitor's client says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type")]
@@ -183,7 +185,7 @@ pub enum ErrorCode {
 
 /// Reads a client's message; the error says what is wrong with it.
 pub fn read(text: &str) -> Result<ClientMessage, serde_json::Error> {
-    serde_json::from_str(text)
+    serde_json::from_str(text).map(|Object(message)| message)
 }
 
 /// Writes a server's message.

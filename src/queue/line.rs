@@ -9,202 +9,48 @@
 )]
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::queue::event::{
     Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed,
     ReleaseReason, Released, Removed, Seated, Seq, Setting, Socket, State, Ticket, VisitorId,
 };
+use crate::queue::index::VisitorIndex;
+use crate::queue::place::NO_GRANT;
 use crate::queue::places::Places;
 use crate::queue::policy::Policy;
-use crate::queue::presence::{Graces, NodeIndex, Nodes};
+use crate::queue::presence::{Graces, Nodes};
+
+pub use crate::queue::change::{Change, Joins, VoidEntry, VoidFact};
+pub use crate::queue::checkpoint::Head;
+pub use crate::queue::place::{End, Grant, Place, Redemption, Standing};
 
 /// Raised whenever the same log would fold to another state or another encoding of it. A store
 /// written by another version is rebuilt, and digests of different versions differ.
 pub const FOLD_VERSION: u16 = 1;
 
-#[expect(clippy::disallowed_types, reason = "looked up only, never iterated: no order to leak")]
-type VisitorIndex = std::collections::HashMap<VisitorId, Ticket, BuildHasherDefault<VisitorHasher>>;
-
 /// The state of one queue after the entry `seq`.
 #[derive(Debug, Default)]
 pub struct Line {
-    seq: Seq,
-    at: At,
-    last_decision: Seq,
-    policy: Policy,
-    state: State,
-    reason: Option<String>,
-    keys: Vec<PublicKey>,
-    places: Vec<Place>,
-    index: VisitorIndex,
-    grants: Vec<Grant>,
-    waiting: Places,
-    present: Places,
-    nodes: Nodes,
-    graces: Graces,
+    pub(super) seq: Seq,
+    pub(super) at: At,
+    pub(super) last_decision: Seq,
+    pub(super) policy: Policy,
+    pub(super) state: State,
+    pub(super) reason: Option<String>,
+    pub(super) keys: Vec<PublicKey>,
+    pub(super) places: Vec<Place>,
+    pub(super) index: VisitorIndex,
+    pub(super) grants: Vec<Grant>,
+    pub(super) waiting: Places,
+    pub(super) present: Places,
+    pub(super) nodes: Nodes,
+    pub(super) graces: Graces,
     /// Grants not used yet, by the running time at which they lapse.
-    unused: BTreeSet<(At, Ticket)>,
+    pub(super) unused: BTreeSet<(At, Ticket)>,
     /// People inside, by the end of their pass.
-    inside: BTreeSet<(At, Ticket)>,
+    pub(super) inside: BTreeSet<(At, Ticket)>,
     /// The rate limiter's theoretical arrival time (GCRA): when the next grant is due.
-    next_due: At,
-}
-
-/// One visitor's place, from the join for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Whose.
-    pub visitor: VisitorId,
-    /// The entry that gave it.
-    pub joined: Seq,
-    /// The last entry by which the visitor became present.
-    pub came: Seq,
-    /// The node of the visitor's latest socket.
-    pub node: NodeIndex,
-    /// That node's number for it.
-    pub socket: u64,
-    /// Since when the visitor is absent, in running time; not while they are present.
-    pub absent: Option<At>,
-    /// Where they stand.
-    pub standing: Standing,
-    grant: u32,
-}
-
-const NO_GRANT: u32 = u32::MAX;
-
-/// Where a visitor stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// In line.
-    Waiting,
-    /// Let in; the token is not used yet.
-    Granted,
-    /// The token was used.
-    Inside,
-    /// The place is gone.
-    Ended(End),
-}
-
-/// How a place ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
-    /// Given up.
-    Left,
-    /// Absent for too long.
-    Expired,
-    /// Taken out by an operator.
-    Removed,
-    /// Let in, but the token was not used in time.
-    Lapsed,
-    /// Was inside, and is done.
-    Released,
-    /// Was inside until the pass ended.
-    SessionOver,
-}
-
-/// One grant, as the log gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Its name.
-    pub jti: Jti,
-    /// The key that signs its token.
-    pub kid: String,
-    /// For how many seconds the token is good.
-    pub seconds: u32,
-    /// The entry that made it.
-    pub seq: Seq,
-    /// When.
-    pub at: At,
-    /// The running time at which it lapses unless it is used.
-    pub lapses: At,
-    /// How it was used.
-    pub redeemed: Option<Redemption>,
-}
-
-/// How a grant was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redemption {
-    /// The entry that says so.
-    pub seq: Seq,
-    /// When.
-    pub at: At,
-    /// The key that signs the pass.
-    pub kid: String,
-    /// For how many seconds the pass is good.
-    pub seconds: u32,
-    /// SHA-256 of the request's idempotency key.
-    pub key: Option<[u8; 32]>,
-}
-
-/// What one entry did, in the words of the feed: who moved, and which of its facts count nowhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Visitors who joined.
-    pub joined: Joins,
-    /// Visitors who became present, and on which socket.
-    pub came: Vec<(Ticket, Socket)>,
-    /// Visitors who became absent.
-    pub went: Vec<Ticket>,
-    /// Visitors who were let in.
-    pub admitted: Vec<Ticket>,
-    /// Visitors whose token was used.
-    pub entered: Vec<Ticket>,
-    /// Visitors whose place ended, and how.
-    pub ended: Vec<(Ticket, End)>,
-    /// Absent visitors whose grace starts only now, after an outage.
-    pub prolonged: Vec<Ticket>,
-    /// Nodes declared lost.
-    pub lost: Vec<NodeId>,
-    /// Whether policy, state, reason or keys are different now.
-    pub configured: bool,
-    /// Facts that count nowhere: their index in the entry, and why.
-    pub void: Vec<(usize, VoidFact)>,
-    /// Why the whole entry counts nowhere.
-    pub void_entry: Option<VoidEntry>,
-}
-
-/// The outcome of a `joined` entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Joins {
-    /// The ticket of the first accepted join.
-    pub first: Ticket,
-    /// How many were accepted; they have consecutive tickets.
-    pub accepted: u32,
-    /// Which facts of the entry were not: these visitors had joined before.
-    pub ignored: Vec<u32>,
-}
-
-/// Why a fact counts nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum VoidFact {
-    /// Nobody of that name ever joined.
-    UnknownVisitor,
-    /// The visitor is not in line.
-    NotWaiting,
-    /// The visitor is here.
-    Present,
-    /// The visitor came back after the decision was made.
-    CameBack,
-    /// There is no such grant, or it is no longer to be used.
-    NoSuchGrant,
-    /// The grant was used already.
-    AlreadyRedeemed,
-    /// The visitor's place has ended.
-    Ended,
-    /// No fact was ever written by that node.
-    UnknownNode,
-}
-
-/// Why an entry counts nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum VoidEntry {
-    /// It can't be read, or stands on the wrong subject.
-    Unreadable,
-    /// `prev` is not the admission entry before it.
-    WrongPrev,
-    /// `basis` is not between `prev` and the entry itself.
-    WrongBasis,
+    pub(super) next_due: At,
 }
 
 impl Line {
@@ -573,7 +419,7 @@ impl Line {
     }
 
     /// Whether the visitor still has something to be present for: a turn to come, or a token.
-    fn is_held_or_waited_for(&self, ticket: Ticket) -> bool {
+    pub(super) fn is_held_or_waited_for(&self, ticket: Ticket) -> bool {
         matches!(self.places[ticket.0 as usize].standing, Standing::Waiting | Standing::Granted)
     }
 
@@ -646,12 +492,12 @@ impl Line {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a log of 4 billion joins is not kept")]
-    fn next_ticket(&self) -> Ticket {
+    pub(super) fn next_ticket(&self) -> Ticket {
         Ticket(self.places.len() as u32)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "at most one grant a ticket")]
-    fn next_grant(&self) -> u32 {
+    pub(super) fn next_grant(&self) -> u32 {
         self.grants.len() as u32
     }
 }
@@ -666,156 +512,5 @@ fn each<F>(
         if let Err(why) = apply(fact, change) {
             change.void.push((index, why));
         }
-    }
-}
-
-/// What a fold keeps besides its places: with them, enough to go on from here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
-    /// How many places there are.
-    pub tickets: u64,
-    /// The last entry applied.
-    pub seq: Seq,
-    /// Its time.
-    pub at: At,
-    /// The last entry on an admission subject.
-    pub last_decision: Seq,
-    /// The policy.
-    pub policy: Policy,
-    /// The state.
-    pub state: State,
-    /// What visitors are told about it.
-    pub reason: Option<String>,
-    /// The public keys.
-    pub keys: Vec<PublicKey>,
-    /// The nodes, by their number.
-    pub nodes: Vec<NodeId>,
-    /// Nanoseconds of outage.
-    pub outages: i64,
-    /// When the next grant is due.
-    pub next_due: At,
-}
-
-impl Line {
-    /// What is kept besides the places.
-    pub fn head(&self) -> Head {
-        Head {
-            tickets: self.places.len() as u64,
-            seq: self.seq,
-            at: self.at,
-            last_decision: self.last_decision,
-            policy: self.policy.clone(),
-            state: self.state,
-            reason: self.reason.clone(),
-            keys: self.keys.clone(),
-            nodes: self.nodes.ids().to_vec(),
-            outages: self.graces.outages(),
-            next_due: self.next_due,
-        }
-    }
-
-    /// The line that had this head and these places, with their grants, by ticket. `None` when
-    /// they can't belong together.
-    pub fn restore(head: Head, places: Vec<(Place, Option<Grant>)>) -> Option<Self> {
-        let mut line = Self {
-            seq: head.seq,
-            at: head.at,
-            last_decision: head.last_decision,
-            policy: head.policy,
-            state: head.state,
-            reason: head.reason,
-            keys: head.keys,
-            next_due: head.next_due,
-            ..Self::default()
-        };
-        for id in head.nodes {
-            line.nodes.intern(id);
-        }
-        line.places.reserve(places.len());
-        line.index.reserve(places.len());
-        let mut absent = Vec::new();
-        for (place, grant) in places {
-            line.restore_place(place, grant, &mut absent)?;
-        }
-        line.graces = Graces::restore(head.outages, absent);
-        (line.places.len() as u64 == head.tickets).then_some(line)
-    }
-
-    fn restore_place(
-        &mut self,
-        place: Place,
-        grant: Option<Grant>,
-        absent: &mut Vec<(At, Ticket)>,
-    ) -> Option<()> {
-        let ticket = self.next_ticket();
-        let known_node = (place.node.0 as usize) < self.nodes.ids().len();
-        if self.index.insert(place.visitor, ticket).is_some() || !known_node {
-            return None;
-        }
-        match (place.standing, &grant) {
-            (Standing::Waiting, None) => {
-                self.waiting.insert(ticket);
-                match place.absent {
-                    Some(since) => absent.push((since, ticket)),
-                    None => {
-                        self.present.insert(ticket);
-                    }
-                }
-            }
-            (Standing::Granted, Some(grant)) => {
-                self.unused.insert((grant.lapses, ticket));
-            }
-            (Standing::Inside, Some(Grant { redeemed: Some(redemption), .. })) => {
-                let over = redemption.at.plus_seconds(redemption.seconds);
-                self.inside.insert((over, ticket));
-            }
-            (Standing::Ended(_), _) => {}
-            (Standing::Waiting | Standing::Granted | Standing::Inside, _) => return None,
-        }
-        let index = if grant.is_some() { self.next_grant() } else { NO_GRANT };
-        self.grants.extend(grant);
-        self.places.push(Place { grant: index, ..place });
-        if place.absent.is_none() && self.is_held_or_waited_for(ticket) {
-            self.nodes.took(place.node);
-        }
-        Some(())
-    }
-}
-
-impl Place {
-    /// A place as a store kept it; [`Line::restore`] ties it to its grant.
-    pub fn stored(visitor: VisitorId, joined: Seq, came: Seq, at_socket: (NodeIndex, u64)) -> Self {
-        Self {
-            visitor,
-            joined,
-            came,
-            node: at_socket.0,
-            socket: at_socket.1,
-            absent: None,
-            standing: Standing::Waiting,
-            grant: NO_GRANT,
-        }
-    }
-}
-
-/// Hashes a visitor by folding its bytes. Visitor ids are outputs of a keyed hash or random, so
-/// nobody who lacks the key can choose ids that collide.
-#[derive(Default)]
-pub struct VisitorHasher(u64);
-
-impl Hasher for VisitorHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            // The odd constant is 2^64 / golden ratio (Knuth, TAOCP 3, 6.4).
-            let mixed = (self.0.rotate_left(23) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            self.0 = mixed ^ (mixed >> 32);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -1,0 +1,74 @@
+//! What one entry did, and what of it counts nowhere.
+
+use crate::queue::event::{NodeId, Socket, Ticket};
+use crate::queue::place::End;
+
+/// What one entry did, in the words of the feed: who moved, and which of its facts count nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Visitors who joined.
+    pub joined: Joins,
+    /// Visitors who became present, and on which socket.
+    pub came: Vec<(Ticket, Socket)>,
+    /// Visitors who became absent.
+    pub went: Vec<Ticket>,
+    /// Visitors who were let in.
+    pub admitted: Vec<Ticket>,
+    /// Visitors whose token was used.
+    pub entered: Vec<Ticket>,
+    /// Visitors whose place ended, and how.
+    pub ended: Vec<(Ticket, End)>,
+    /// Absent visitors whose grace starts only now, after an outage.
+    pub prolonged: Vec<Ticket>,
+    /// Nodes declared lost.
+    pub lost: Vec<NodeId>,
+    /// Whether policy, state, reason or keys are different now.
+    pub configured: bool,
+    /// Facts that count nowhere: their index in the entry, and why.
+    pub void: Vec<(usize, VoidFact)>,
+    /// Why the whole entry counts nowhere.
+    pub void_entry: Option<VoidEntry>,
+}
+
+/// The outcome of a `joined` entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joins {
+    /// The ticket of the first accepted join.
+    pub first: Ticket,
+    /// How many were accepted; they have consecutive tickets.
+    pub accepted: u32,
+    /// Which facts of the entry were not: these visitors had joined before.
+    pub ignored: Vec<u32>,
+}
+
+/// Why a fact counts nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VoidFact {
+    /// Nobody of that name ever joined.
+    UnknownVisitor,
+    /// The visitor is not in line.
+    NotWaiting,
+    /// The visitor is here.
+    Present,
+    /// The visitor came back after the decision was made.
+    CameBack,
+    /// There is no such grant, or it is no longer to be used.
+    NoSuchGrant,
+    /// The grant was used already.
+    AlreadyRedeemed,
+    /// The visitor's place has ended.
+    Ended,
+    /// No fact was ever written by that node.
+    UnknownNode,
+}
+
+/// Why an entry counts nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VoidEntry {
+    /// It can't be read, or stands on the wrong subject.
+    Unreadable,
+    /// `prev` is not the admission entry before it.
+    WrongPrev,
+    /// `basis` is not between `prev` and the entry itself.
+    WrongBasis,
+}

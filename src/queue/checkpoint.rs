@@ -1,0 +1,120 @@
+//! A line taken apart for a store, and put together again.
+
+use crate::queue::event::{At, NodeId, PublicKey, Seq, State, Ticket};
+use crate::queue::line::Line;
+use crate::queue::place::{Grant, NO_GRANT, Place, Standing};
+use crate::queue::policy::Policy;
+use crate::queue::presence::Graces;
+
+/// What a fold keeps besides its places: with them, enough to go on from here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// How many places there are.
+    pub tickets: u64,
+    /// The last entry applied.
+    pub seq: Seq,
+    /// Its time.
+    pub at: At,
+    /// The last entry on an admission subject.
+    pub last_decision: Seq,
+    /// The policy.
+    pub policy: Policy,
+    /// The state.
+    pub state: State,
+    /// What visitors are told about it.
+    pub reason: Option<String>,
+    /// The public keys.
+    pub keys: Vec<PublicKey>,
+    /// The nodes, by their number.
+    pub nodes: Vec<NodeId>,
+    /// Nanoseconds of outage.
+    pub outages: i64,
+    /// When the next grant is due.
+    pub next_due: At,
+}
+
+impl Line {
+    /// What is kept besides the places.
+    pub fn head(&self) -> Head {
+        Head {
+            tickets: self.places.len() as u64,
+            seq: self.seq,
+            at: self.at,
+            last_decision: self.last_decision,
+            policy: self.policy.clone(),
+            state: self.state,
+            reason: self.reason.clone(),
+            keys: self.keys.clone(),
+            nodes: self.nodes.ids().to_vec(),
+            outages: self.graces.outages(),
+            next_due: self.next_due,
+        }
+    }
+
+    /// The line that had this head and these places, with their grants, by ticket. `None` when
+    /// they can't belong together.
+    pub fn restore(head: Head, places: Vec<(Place, Option<Grant>)>) -> Option<Self> {
+        let mut line = Self {
+            seq: head.seq,
+            at: head.at,
+            last_decision: head.last_decision,
+            policy: head.policy,
+            state: head.state,
+            reason: head.reason,
+            keys: head.keys,
+            next_due: head.next_due,
+            ..Self::default()
+        };
+        for id in head.nodes {
+            line.nodes.intern(id);
+        }
+        line.places.reserve(places.len());
+        line.index.reserve(places.len());
+        let mut absent = Vec::new();
+        for (place, grant) in places {
+            line.restore_place(place, grant, &mut absent)?;
+        }
+        line.graces = Graces::restore(head.outages, absent);
+        (line.places.len() as u64 == head.tickets).then_some(line)
+    }
+
+    fn restore_place(
+        &mut self,
+        place: Place,
+        grant: Option<Grant>,
+        absent: &mut Vec<(At, Ticket)>,
+    ) -> Option<()> {
+        let ticket = self.next_ticket();
+        let known_node = (place.node.0 as usize) < self.nodes.ids().len();
+        if self.index.insert(place.visitor, ticket).is_some() || !known_node {
+            return None;
+        }
+        match (place.standing, &grant) {
+            (Standing::Waiting, None) => {
+                self.waiting.insert(ticket);
+                match place.absent {
+                    Some(since) => absent.push((since, ticket)),
+                    None => {
+                        self.present.insert(ticket);
+                    }
+                }
+            }
+            (Standing::Granted, Some(grant)) => {
+                self.unused.insert((grant.lapses, ticket));
+            }
+            (Standing::Inside, Some(Grant { redeemed: Some(redemption), .. })) => {
+                let over = redemption.at.plus_seconds(redemption.seconds);
+                self.inside.insert((over, ticket));
+            }
+            (Standing::Ended(_), _) => {}
+            (Standing::Waiting | Standing::Granted | Standing::Inside, _) => return None,
+        }
+        let index = if grant.is_some() { self.next_grant() } else { NO_GRANT };
+        self.grants.extend(grant);
+        self.places.push(Place { grant: index, ..place });
+        if place.absent.is_none() && self.is_held_or_waited_for(ticket) {
+            self.nodes.took(place.node);
+        }
+        Some(())
+    }
+}

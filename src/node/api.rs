@@ -316,8 +316,8 @@ async fn authorize(State(node): State<Arc<Node>>, request: Request) -> Result<Re
         }
     }
     for token in in_headers(headers) {
-        // A token of another queue, or anything else, is not used up here.
-        if token::queue_of(token).as_deref() != Some(queue.id.as_str()) {
+        // A token of another queue is not used up here.
+        if !token::is_token(token) || token::queue_of(token).as_deref() != Some(queue.id.as_str()) {
             continue;
         }
         match redeem_token(&node, token, None).await {

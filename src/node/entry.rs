@@ -11,10 +11,11 @@ use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
 use crate::node::hall::{Notice, Sitting};
+use crate::node::lookups::Found;
 use crate::node::places::{JoinFound, Standpoint, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
 use crate::node::{Node, Queue};
-use crate::queue::digest::standing_of_code;
+use crate::queue::digest::{standing_code, standing_of_code};
 use crate::queue::event::{Seq, Socket, State, Ticket, VisitorId};
 use crate::queue::line::Standing;
 use crate::wire::ask::Minted;
@@ -29,6 +30,10 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
 const APPEND_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often, and after which pause, a projector is asked where someone is whom the line has moved
+/// on over. Each answer is newer than the one before, so once is the rule.
+const LOOKS_MAX: usize = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A socket that is gone for this long was no refresh.
 const REFRESH_PAUSE: Duration = Duration::from_secs(3);
 /// Numbers are sent no more often than this to one visitor; what is newer replaces what waits.
@@ -149,7 +154,7 @@ async fn join(
             .ok_or_else(|| End::Refused(Bad::out_of_order("joinKey is a version 4 UUID")))?,
         None => ids::visitor(),
     };
-    if let Some(sitting) = queue.hall.take_over(visitor) {
+    if let Some(sitting) = queue.take_over(visitor) {
         say_joined(node, queue, session, visitor).await?;
         return Ok(sitting);
     }
@@ -175,7 +180,11 @@ async fn join(
     queue.view_mut().appended(appended.seq);
     say_joined_or_go(node, queue, session, visitor, socket).await?;
     match ticket_of(queue, appended).await {
-        Some(ticket) => seat(queue, visitor, socket, ticket, appended.seq).await,
+        Some(ticket) => {
+            let standing = standing_code(Standing::Waiting);
+            let found = Found { ticket, standing, through: appended.seq };
+            Ok(seat(queue, visitor, socket, found).await)
+        }
         // The visitor had a place before: it is theirs again, on this socket.
         None => resume_quietly(node, queue, visitor, appended.seq).await,
     }
@@ -275,41 +284,36 @@ async fn ticket_of(queue: &Queue, appended: Appended) -> Option<Ticket> {
     tokio::time::timeout(COVER_WAIT_MAX, found).await.ok().flatten()
 }
 
-/// Takes a seat for someone who waited when the log was at `through`, unless the line has moved on
-/// over them since.
-async fn seat(
-    queue: &Arc<Queue>,
-    visitor: VisitorId,
-    socket: Socket,
-    ticket: Ticket,
-    mut through: Seq,
-) -> Result<Sitting, End> {
-    let sitting = queue.hall.sit(ticket, visitor, socket);
-    // What moved before the seat was taken was told to nobody.
-    loop {
-        let (seen, still) = {
-            let view = queue.view();
-            let waits = view.standpoint(ticket).is_some();
-            (view.through(), waits)
-        };
-        if still || seen < through {
-            return Ok(sitting);
-        }
-        let found = queue.lookups.find(visitor, seen).await;
-        let Ok(Some(found)) = found else { return Ok(sitting) };
+/// Takes a seat for someone who was found in line or with a grant, and sees to it that whatever
+/// moved them before the seat was taken, and was told to nobody, still reaches them.
+async fn seat(queue: &Arc<Queue>, visitor: VisitorId, socket: Socket, mut found: Found) -> Sitting {
+    let sitting = queue.hall.sit(found.ticket, visitor, socket);
+    for _ in 0..LOOKS_MAX {
         match standing_of_code(found.standing) {
+            Some(Standing::Waiting) => {}
             Some(Standing::Granted) => {
-                queue.wants_token(ticket);
-                return Ok(sitting);
+                queue.wants_token(found.ticket);
+                return sitting;
             }
-            Some(Standing::Inside | Standing::Ended(_)) => {
-                queue.hall.end(ticket, end_reason(found.standing));
-                return Ok(sitting);
+            Some(Standing::Inside | Standing::Ended(_)) | None => {
+                queue.hall.end(found.ticket, end_reason(found.standing));
+                return sitting;
             }
-            Some(Standing::Waiting) | None if found.through <= through => return Ok(sitting),
-            Some(Standing::Waiting) | None => through = found.through,
+        }
+        let (waits, seen) = {
+            let view = queue.view();
+            (view.standpoint(found.ticket).is_some(), view.through())
+        };
+        // Where the replica is behind what was found, it will tell what comes by itself.
+        if waits || seen < found.through {
+            return sitting;
+        }
+        match queue.lookups.find(visitor, seen).await {
+            Ok(Some(again)) => found = again,
+            Ok(None) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
+    sitting
 }
 
 /// Takes up a place that the visitor has, and says JOINED.
@@ -320,7 +324,7 @@ async fn resume(
     visitor: VisitorId,
     at_least: Seq,
 ) -> Result<Sitting, End> {
-    let sitting = match queue.hall.take_over(visitor) {
+    let sitting = match queue.take_over(visitor) {
         Some(sitting) => {
             if queue.view().has_unused_grant(sitting.ticket) {
                 queue.wants_token(sitting.ticket);
@@ -357,7 +361,7 @@ async fn resume_quietly(
     }
     let socket = node.next_socket();
     queue.write(NodeFact::Reconnected(visitor, socket));
-    seat(queue, visitor, socket, found.ticket, found.through).await
+    Ok(seat(queue, visitor, socket, found).await)
 }
 
 /// The wait, from the first numbers to the end.

@@ -180,9 +180,9 @@ impl Follower {
         for (ticket, reason) in &moved.ended {
             queue.hall.end(*ticket, *reason);
         }
-        for (ticket, socket) in &moved.came {
-            if !self.node.is_me(socket.node)
-                && let Some((visitor, socket)) = queue.hall.came_elsewhere(*ticket)
+        for (ticket, node, at) in &moved.came {
+            if !self.node.is_me(*node)
+                && let Some((visitor, socket)) = queue.hall.came_elsewhere(*ticket, *at)
             {
                 queue.write(NodeFact::Reconnected(visitor, socket));
             }

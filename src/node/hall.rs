@@ -4,20 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
 use tokio::sync::mpsc;
 
-use crate::clock;
-use crate::queue::event::{NodeId, Socket, Ticket, VisitorId};
+use crate::queue::event::{At, NodeId, Socket, Ticket, VisitorId};
 use crate::wire::ask::Minted;
 use crate::wire::socket::EndReason;
 
 /// What a socket is told at most before it reads: it is admitted, it has ended, it is replaced.
 const NOTICES_MAX: usize = 4;
-/// A place that was claimed here without a fact, and elsewhere with one, within this time: the
-/// claim here is the newer one, and is now made a fact too.
-const CLAIM_DOUBT: Duration = Duration::from_secs(5);
 
 /// What happened to the visitor on a socket.
 #[derive(Debug)]
@@ -49,7 +43,8 @@ struct Seat {
     socket: Socket,
     sitting: u64,
     to_socket: Option<mpsc::Sender<Notice>>,
-    claimed: Option<Instant>,
+    /// When the seat was last taken over without a fact, by the log's time.
+    claimed: Option<At>,
 }
 
 /// A socket's hold on a seat, until another takes it.
@@ -74,8 +69,9 @@ impl Hall {
         sitting
     }
 
-    /// Takes the seat that the visitor has here already; no fact is needed for that.
-    pub(super) fn take_over(&self, visitor: VisitorId) -> Option<Sitting> {
+    /// Takes the seat that the visitor has here already; no fact is needed for that. `now` is the
+    /// log's time.
+    pub(super) fn take_over(&self, visitor: VisitorId, now: At) -> Option<Sitting> {
         let mut seats = self.lock();
         let ticket = *seats.tickets.get(&visitor)?;
         let (sitting, to_socket) = seats.next(ticket);
@@ -83,7 +79,7 @@ impl Hall {
         seat.tell(Notice::Replaced);
         seat.to_socket = Some(to_socket);
         seat.sitting = sitting.number;
-        seat.claimed = Some(clock::monotonic());
+        seat.claimed = Some(now);
         Some(sitting)
     }
 
@@ -120,15 +116,13 @@ impl Hall {
         }
     }
 
-    /// The log says that the visitor is on this socket of another node now. Gives what the log must
-    /// be told where it is the other way round.
-    pub(super) fn came_elsewhere(&self, ticket: Ticket) -> Option<(VisitorId, Socket)> {
+    /// The log says that the visitor came to another node at this time. Where they came back here
+    /// after that, and no fact says so, gives the fact that does.
+    pub(super) fn came_elsewhere(&self, ticket: Ticket, at: At) -> Option<(VisitorId, Socket)> {
         let mut seats = self.lock();
         let seat = seats.by_ticket.get_mut(&ticket)?;
-        let claimed = seat.claimed.take();
-        if claimed.is_some_and(|at| clock::monotonic().duration_since(at) < CLAIM_DOUBT)
-            && seat.to_socket.is_some()
-        {
+        let came_back = seat.claimed.take().is_some_and(|claimed| at < claimed);
+        if came_back && seat.to_socket.is_some() {
             return Some((seat.visitor, seat.socket));
         }
         if let Some(seat) = seats.remove(ticket) {

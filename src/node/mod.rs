@@ -27,7 +27,7 @@ mod page;
 mod places;
 mod session;
 
-use hall::Hall;
+use hall::{Hall, Sitting};
 use lookups::Lookups;
 use places::View;
 
@@ -221,6 +221,11 @@ impl Queue {
 
     fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_over(&self, visitor: VisitorId) -> Option<Sitting> {
+        let now = self.view().now();
+        self.hall.take_over(visitor, now)
     }
 
     /// Hands a fact to the log that nobody waits for.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{self, LogClock};
 use crate::queue::digest::{standing_of_code, state_of_code};
 use crate::queue::estimate;
-use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Socket, State, Ticket};
+use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, State, Ticket};
 use crate::queue::line::{End, Standing};
 use crate::queue::places::Places;
 use crate::queue::policy::Policy;
@@ -61,7 +61,7 @@ struct Joins {
 pub(super) struct Moved {
     pub(super) admitted: Vec<Ticket>,
     pub(super) ended: Vec<(Ticket, EndReason)>,
-    pub(super) came: Vec<(Ticket, Socket)>,
+    pub(super) came: Vec<(Ticket, NodeId, At)>,
     pub(super) lost: Vec<NodeId>,
 }
 
@@ -277,9 +277,8 @@ impl View {
         }
         if let Some(came) = &delta.came {
             let node = NodeId(came.node);
-            let socket =
-                |(ticket, number): &(u32, u64)| (Ticket(*ticket), Socket { node, number: *number });
-            moved.came.extend(came.sockets.iter().map(socket));
+            let at = At(came.at);
+            moved.came.extend(came.tickets.iter().map(|ticket| (Ticket(*ticket), node, at)));
         }
         for grant in &delta.admitted {
             let ticket = Ticket(grant.ticket);

@@ -20,7 +20,8 @@ pub(super) fn delta(line: &Line, change: &Change, prev: u64) -> Option<Delta> {
         }),
         came: change.came.first().map(|(_, socket)| Came {
             node: socket.node.0,
-            sockets: change.came.iter().map(|(ticket, socket)| (ticket.0, socket.number)).collect(),
+            at: line.at().0,
+            tickets: change.came.iter().map(|(ticket, _)| ticket.0).collect(),
         }),
         admitted: change.admitted.iter().filter_map(|ticket| grant(line, *ticket)).collect(),
         entered: to_gaps(sorted(change.entered.iter().copied())),

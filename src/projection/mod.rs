@@ -97,19 +97,24 @@ impl Role {
 
     async fn question(&mut self, heard: Heard) {
         let Some((queue, _)) = subjects::question(&heard.subject) else { return };
+        if !self.queues.contains_key(&queue) {
+            match self.log.stream_info(&queue).await {
+                Ok(_) => self.start([queue.clone()]),
+                Err(StreamError::Missing) => {
+                    return self.refuse(&heard, Refusal::UnknownQueue).await;
+                }
+                Err(StreamError::Away(_) | StreamError::Refused(_)) => {
+                    return self.refuse(&heard, Refusal::LogUnavailable).await;
+                }
+            }
+        }
         if let Some(to_projector) = self.queues.get(&queue) {
             // When it is full the asker's time-out says so, and the asker asks again.
             let _ = to_projector.try_send(Question::new(heard));
-            return;
         }
-        let refusal = match self.log.stream_info(&queue).await {
-            Ok(_) => {
-                self.start([queue]);
-                Refusal::Behind
-            }
-            Err(StreamError::Missing) => Refusal::UnknownQueue,
-            Err(StreamError::Away(_) | StreamError::Refused(_)) => Refusal::LogUnavailable,
-        };
-        self.log.answer(&heard, &Answer::<()>::No(refusal)).await;
+    }
+
+    async fn refuse(&self, heard: &Heard, refusal: Refusal) {
+        self.log.answer(heard, &Answer::<()>::No(refusal)).await;
     }
 }

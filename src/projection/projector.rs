@@ -206,7 +206,7 @@ impl Projector {
     }
 
     async fn publish(&mut self) {
-        if self.halted.is_some() || self.stream.is_none() {
+        if self.halted.is_some() || self.stream.is_none() || !self.is_configured() {
             return;
         }
         let mut deltas = std::mem::take(&mut self.deltas).into_iter().peekable();
@@ -231,6 +231,11 @@ impl Projector {
                 return;
             }
         }
+    }
+
+    /// Whether there is a queue: a stream without its first decision is one in the making.
+    fn is_configured(&self) -> bool {
+        self.line.last_decision() > Seq(0)
     }
 
     fn empty_frame(&self) -> Frame {
@@ -297,7 +302,11 @@ impl Projector {
         match asked.as_deref() {
             _ if self.halted.is_some() => self.refuse(&question, Refusal::Halted).await,
             _ if self.stream.is_none() => self.waiting.push(question),
+            // A queue that is just being made: it is there in a moment.
+            Some("snapshot") if !self.is_configured() => self.waiting.push(question),
             Some("snapshot") => self.snapshot(&question).await,
+            // Of everything that was there when it was asked, so that two answers can be compared.
+            Some("verify") if !question.is_end => self.wait_for_end(question),
             Some("verify") => self.verify(&question).await,
             Some("place") => self.place(question).await,
             _ => self.refuse(&question, Refusal::BadQuestion).await,
@@ -310,10 +319,10 @@ impl Projector {
         }
         let now = clock::monotonic();
         for question in std::mem::take(&mut self.waiting) {
-            if question.at_least <= self.line.seq() || self.halted.is_some() {
-                Box::pin(self.question(question)).await;
-            } else if question.until <= now {
+            if question.until <= now {
                 self.refuse(&question, Refusal::Behind).await;
+            } else if question.at_least <= self.line.seq() || self.halted.is_some() {
+                Box::pin(self.question(question)).await;
             } else {
                 self.waiting.push(question);
             }
@@ -364,7 +373,8 @@ impl Projector {
         self.log.answer(&question.heard, &Answer::Ok(answer)).await;
     }
 
-    /// "Nobody of that name" can be said only after everything that was there when it was asked.
+    /// Asks for the log's end, for a question that is answered only after everything that was there
+    /// when it was asked: "nobody of that name", for one.
     fn wait_for_end(&self, question: Question) {
         let (log, queue, to_self) = (self.log.clone(), self.queue.clone(), self.to_self.clone());
         let look = async move {

@@ -79,8 +79,10 @@ pub struct Joined {
 pub struct Came {
     /// The node.
     pub node: [u8; 16],
-    /// Ticket and the node's number for the socket.
-    pub sockets: Vec<(u32, u64)>,
+    /// When, by the log's time, in nanoseconds.
+    pub at: i64,
+    /// The tickets, in the order of the entry.
+    pub tickets: Vec<u32>,
 }
 
 /// One grant.

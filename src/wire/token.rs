@@ -95,6 +95,13 @@ pub fn queue_of(token: &str) -> Option<String> {
     serde_json::from_slice::<Audience>(&payload).ok().map(|claims| claims.aud)
 }
 
+/// Whether a text says of itself that it is an admission token.
+pub fn is_token(text: &str) -> bool {
+    let header = text.len() <= TOKEN_BYTES_MAX;
+    let header = header.then(|| jsonwebtoken::decode_header(text).ok()).flatten();
+    header.is_some_and(|header| header.typ.as_deref() == Some(TOKEN_TYPE))
+}
+
 /// A public key as a JWK (RFC 7517 and 8037).
 pub fn jwk(key: &PublicKey) -> serde_json::Value {
     serde_json::json!({

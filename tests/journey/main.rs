@@ -1,0 +1,23 @@
+//! Whole journeys: the real program, a real nats-server, real sockets, and processes that are
+//! killed in the middle of it. What happened is read from the raw stream, naively, by a checker
+//! that shares no code with the fold.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "tests: what is not as expected ends them, they wait by the machine's clock, and print what they saw"
+)]
+
+mod checker;
+mod system;
+mod visitor;
+
+mod bad_input;
+mod kills;
+mod places;
+mod tokens;
+mod whole;

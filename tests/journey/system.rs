@@ -1,0 +1,250 @@
+//! One whole system on this machine: an `up` in a folder of its own, and a second node beside it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
+
+pub struct System {
+    pub dir: PathBuf,
+    up: Option<Child>,
+    second: Option<Child>,
+    ports: [u16; 4],
+    pub ready: Value,
+}
+
+impl System {
+    /// Starts everything and waits until it says that it is ready.
+    pub fn start(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir()
+            .join(format!("anteroom-journey-{name}-{}-{count}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let ports = [free_port(), free_port(), free_port(), free_port()];
+        let mut system = Self { dir, up: None, second: None, ports, ready: Value::Null };
+        system.up();
+        system
+    }
+
+    /// Starts `up` on the folder, for the first time or again.
+    pub fn up(&mut self) {
+        let [visitors, operators, nats, _] = self.ports;
+        let mut up = Command::new(PROGRAM)
+            .args(["up", "--json", "--dir", self.dir.to_str().unwrap()])
+            .args(["--listen", &format!("127.0.0.1:{visitors}")])
+            .args(["--operator-listen", &format!("127.0.0.1:{operators}")])
+            .args(["--nats-listen", &format!("127.0.0.1:{nats}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(self.log("up"))
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(up.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "`up` ended before it was ready:\n{}", self.logs());
+        self.ready = serde_json::from_str(&line).unwrap();
+        self.up = Some(up);
+    }
+
+    /// Starts a second node, as a role of its own against the same log.
+    pub fn second_node(&mut self) {
+        let file = |name: &str| self.dir.join(name).to_str().unwrap().to_owned();
+        let node = Command::new(PROGRAM)
+            .args(["node", "--listen", &format!("127.0.0.1:{}", self.ports[3])])
+            .args(["--nats-file", &file("run/nats-node.url"), "--mac-key-file", &file("keys/mac")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.log("second"))
+            .spawn()
+            .unwrap();
+        self.second = Some(node);
+        let address = self.node(1);
+        wait_until("the second node is ready", || get(&format!("{address}/readyz")).0 == 200);
+    }
+
+    /// The address of the first (0) or the second (1) node.
+    pub fn node(&self, which: usize) -> String {
+        format!("http://127.0.0.1:{}", [self.ports[0], self.ports[3]][which % 2])
+    }
+
+    /// The socket of a queue on a node.
+    pub fn socket(&self, which: usize, queue: &str) -> String {
+        format!("{}/ws/{queue}", self.node(which).replace("http://", "ws://"))
+    }
+
+    pub fn text(&self, key: &str) -> String {
+        self.ready[key].as_str().unwrap().to_owned()
+    }
+
+    /// A call of the operator API.
+    pub fn operate(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let bearer = format!("Bearer {}", self.text("operatorToken"));
+        let url = format!("{}{path}", self.text("operator"));
+        call(method, &url, &[("Authorization", &bearer)], body)
+    }
+
+    /// Makes a queue, and waits until both nodes serve it.
+    pub fn queue(&self, name: &str, policy: &Value) {
+        let (status, body) = self.operate("PUT", &format!("/admin/queues/{name}"), policy);
+        assert_eq!(status, 201, "{body}");
+    }
+
+    /// The pid of a supervised process.
+    pub fn pid(&self, name: &str) -> i32 {
+        let text = std::fs::read_to_string(self.dir.join(format!("run/{name}.pid"))).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    /// Kills a supervised process at once, and waits until another has taken its place.
+    pub fn kill(&self, name: &str) {
+        let pid = self.pid(name);
+        signal(pid, rustix::process::Signal::KILL);
+        wait_until("it is started again", || self.pid(name) != pid);
+    }
+
+    /// Kills the supervisor at once; everything that it started must end with it.
+    pub fn kill_up(&mut self) {
+        let names = ["nats-server", "projector", "admission", "node"];
+        let pids = names.map(|name| self.pid(name));
+        let mut up = self.up.take().unwrap();
+        up.kill().unwrap();
+        up.wait().unwrap();
+        for (name, pid) in names.iter().zip(pids) {
+            wait_until(&format!("{name} has ended"), || !is_running(pid));
+        }
+    }
+
+    /// Asks the supervisor to stop, as Ctrl-C does.
+    pub fn stop(&mut self) {
+        if let Some(mut up) = self.up.take() {
+            signal(i32::try_from(up.id()).unwrap(), rustix::process::Signal::TERM);
+            assert!(up.wait().unwrap().success(), "`up` failed:\n{}", self.logs());
+        }
+    }
+
+    /// Runs the program itself.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(PROGRAM)
+            .args(arguments)
+            .args(["--dir", self.dir.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    }
+
+    /// What a command with `--json` printed.
+    pub fn run_json(&self, arguments: &[&str]) -> Value {
+        let (_, text) = self.run(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} printed {text}"))
+    }
+
+    pub fn logs(&self) -> String {
+        let read = |name| std::fs::read_to_string(self.log_file(name)).unwrap_or_default();
+        format!("{}\n{}", read("up"), read("second"))
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        std::fs::create_dir_all(&self.dir).unwrap();
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).append(true).open(self.log_file(name)).unwrap().into()
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        Path::new(&self.dir).with_extension(format!("{name}.log"))
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for child in [self.second.take(), self.up.take()].iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        for name in ["up", "second"] {
+            let _ = std::fs::remove_file(self.log_file(name));
+        }
+    }
+}
+
+pub fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+fn is_running(pid: i32) -> bool {
+    // A zombie has ended; its new parent has not noticed yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim().starts_with('Z'))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for something that must come, with a bound that only a failure reaches.
+pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !come() {
+        assert!(Instant::now() < until, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn get(url: &str) -> (u16, Value) {
+    call("GET", url, &[], &Value::Null)
+}
+
+pub fn post(url: &str, body: &Value) -> (u16, Value) {
+    call("POST", url, &[], body)
+}
+
+/// A call over HTTP: status and body; 0 when there was no answer.
+pub fn call(method: &str, url: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into();
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.header("content-type", "application/json");
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    match agent.run(request.body(text).unwrap()) {
+        Ok(mut answer) => {
+            let body = answer.body_mut().read_to_string().unwrap_or_default();
+            let mut json = serde_json::from_str(&body).unwrap_or(Value::Null);
+            if let Some(fields) = json.as_object_mut() {
+                // Where the answer's headers are checked, they are found beside its body.
+                for (name, value) in answer.headers() {
+                    let value = value.to_str().unwrap_or_default();
+                    fields.insert(format!("header {name}"), value.into());
+                }
+            } else if json.is_null() {
+                json = answer
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| {
+                        (format!("header {name}"), value.to_str().unwrap_or_default().into())
+                    })
+                    .collect::<serde_json::Map<_, _>>()
+                    .into();
+            }
+            (answer.status().as_u16(), json)
+        }
+        Err(_) => (0, Value::Null),
+    }
+}

@@ -1,0 +1,125 @@
+//! What a token opens, once, and what it does not.
+
+use serde_json::{Value, json};
+
+use crate::system::{System, call, get, post};
+use crate::visitor::{Visitor, connection_id, key, name};
+
+async fn token(system: &System, queue: &str) -> (String, String, Visitor) {
+    let mut visitor = Visitor::join(&system.socket(0, queue), &key()).await;
+    let joined = visitor.until("JOINED").await;
+    let admitted = visitor.until("ADMITTED").await;
+    let token = admitted["payload"]["token"].as_str().unwrap().to_owned();
+    (name(&connection_id(&joined)), token, visitor)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_once_and_the_pass_until_it_is_given_back() {
+    let system = System::start("tokens");
+    system.queue("one", &json!({"rate_per_minute": 6000}));
+    system.queue("two", &json!({"rate_per_minute": 6000}));
+    let redeem = format!("{}/api/tokens/redeem", system.node(0));
+    let authorize = |queue: &str| format!("{}/api/authorize?queue={queue}", system.node(0));
+    let (visitor, used, mut socket) = token(&system, "one").await;
+
+    // The same request again gets the same pass; another one does not.
+    let keyed = |key: &'static str| {
+        call("POST", &redeem, &[("Idempotency-Key", key)], &json!({ "token": used }))
+    };
+    let (status, first) = keyed("request-1");
+    assert_eq!((status, &first["visitor"]), (200, &json!(visitor)), "{first}");
+    assert_eq!(keyed("request-1").1["pass"], first["pass"]);
+    assert_eq!(keyed("request-2").0, 409);
+    assert_eq!(post(&redeem, &json!({ "token": used })).0, 409);
+    assert_eq!(socket.until("ENDED").await["payload"]["reason"], "redeemed");
+
+    // Altered, of another queue, or no token at all.
+    let (_, fresh, _) = token(&system, "one").await;
+    let (head, signature) = fresh.rsplit_once('.').unwrap();
+    let flipped = if signature.starts_with('A') { "B" } else { "A" };
+    let altered = format!("{head}.{flipped}{}", &signature[1..]);
+    for bad in [altered.as_str(), "nonsense", "a.b.c", "", first["pass"].as_str().unwrap()] {
+        let (status, problem) = post(&redeem, &json!({ "token": bad }));
+        assert_eq!((status, &problem["code"]), (401, &json!("token_invalid")), "{bad}");
+    }
+    let other = call("GET", &authorize("two"), &[("X-Waiting-Token", &fresh)], &Value::Null);
+    assert_eq!(other.0, 403, "a token of another queue opens nothing");
+    assert_eq!(post(&redeem, &json!({ "token": fresh })).0, 200, "and was not used up by that");
+
+    // A pass is good in the header and the cookie, for its queue alone.
+    let pass = first["pass"].as_str().unwrap();
+    let cookie = format!("other=1; anteroom_pass={pass}");
+    let bearer = format!("Bearer {pass}");
+    for (name, value) in
+        [("X-Waiting-Token", pass), ("Authorization", &bearer), ("Cookie", &cookie)]
+    {
+        let (status, answer) = call("GET", &authorize("one"), &[(name, value)], &Value::Null);
+        assert_eq!((status, &answer["header x-anteroom-visitor"]), (200, &json!(visitor)));
+        assert_eq!(call("GET", &authorize("two"), &[(name, value)], &Value::Null).0, 403);
+    }
+
+    // Given back: refused from then on.
+    let release = "/admin/queues/one/release";
+    let (status, body) = system.operate("POST", release, &json!({ "visitor": visitor }));
+    assert_eq!(status, 200, "{body}");
+    crate::system::wait_until("the released pass is refused", || {
+        let header = [("X-Waiting-Token", pass)];
+        call("GET", &authorize("one"), &header, &Value::Null).1["code"] == "pass_released"
+    });
+    assert_eq!(system.operate("POST", release, &json!({ "visitor": visitor })).0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entering_sets_the_cookie_and_a_fresh_token_authorizes_once() {
+    let system = System::start("enter");
+    system.queue("site", &json!({"rate_per_minute": 6000}));
+    let enter = format!("{}/anteroom/enter", system.node(0));
+    let (_, token_one, _) = token(&system, "site").await;
+    let (status, answer) = post(&enter, &json!({ "token": token_one }));
+    assert_eq!(status, 200, "{answer}");
+    let cookie = answer["header set-cookie"].as_str().unwrap();
+    for part in ["anteroom_pass=", "; Path=/", "; HttpOnly", "; SameSite=Lax"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let (_, token_two, _) = token(&system, "site").await;
+    let https = [("X-Forwarded-Proto", "https")];
+    let (_, answer) = call("POST", &enter, &https, &json!({ "token": token_two }));
+    let cookie = answer["header set-cookie"].as_str().unwrap();
+    assert!(cookie.starts_with("__Host-anteroom_pass=") && cookie.contains("; Secure"), "{cookie}");
+
+    let (_, token_three, _) = token(&system, "site").await;
+    let authorize = format!("{}/api/authorize?queue=site", system.node(0));
+    let by_token = || call("GET", &authorize, &[("X-Waiting-Token", &token_three)], &Value::Null);
+    let (status, answer) = by_token();
+    assert_eq!(status, 200, "{answer}");
+    let pass = answer["header x-anteroom-pass"].as_str().unwrap();
+    assert_eq!(call("GET", &authorize, &[("X-Waiting-Token", pass)], &Value::Null).0, 200);
+    let (status, answer) = by_token();
+    assert_eq!((status, &answer["code"]), (403, &json!("token_already_used")));
+    let cookie = format!("anteroom_pass={token_three}");
+    assert_eq!(call("GET", &authorize, &[("Cookie", &cookie)], &Value::Null).0, 403);
+    assert_eq!(get(&format!("{authorize}&redirect=1")).0, 302);
+    assert_eq!(get(&format!("{authorize}&queue=other")).0, 400);
+    assert_eq!(get(&format!("{}/api/authorize", system.node(0))).0, 400);
+
+    let (status, keys) = get(&format!("{}/.well-known/jwks.json", system.node(0)));
+    let key = &keys["keys"][0];
+    assert_eq!((status, &key["kty"], &key["alg"]), (200, &json!("OKP"), &json!("EdDSA")));
+    assert_eq!(get(&format!("{}/healthz", system.node(0))).0, 200);
+    assert_eq!(get(&format!("{}/readyz", system.node(0))).1["ready"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_used_in_time_ends_the_place() {
+    let system = System::start("lapse");
+    system.queue("brief", &json!({"rate_per_minute": 6000, "token_seconds": 5, "max_inside": 1}));
+    let (_, late, mut first) = token(&system, "brief").await;
+    // The only place inside is taken until then.
+    let mut second = Visitor::join(&system.socket(0, "brief"), &key()).await;
+    assert_eq!(second.until("QUEUE_UPDATE").await["payload"]["position"], 1);
+    assert_eq!(first.until("ENDED").await["payload"]["reason"], "expired");
+    let (status, problem) =
+        post(&format!("{}/api/tokens/redeem", system.node(0)), &json!({ "token": late }));
+    assert_eq!((status, &problem["code"]), (401, &json!("token_expired")));
+    second.until("ADMITTED").await;
+}

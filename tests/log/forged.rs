@@ -1,0 +1,120 @@
+//! Entries of a node that lies: a reader believes the server only, and goes on.
+
+use anteroom::clock;
+use anteroom::queue::event::Seq;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::tail::Reader;
+use crate::world::{World, joined_json, put, soon};
+
+#[tokio::test]
+async fn headers_that_an_entry_brings_along_change_nothing_that_is_read() {
+    let headers = [
+        ("Nats-Stream", "ANTEROOM_other"),
+        ("Nats-Sequence", "900"),
+        ("Nats-Subject", "anteroom.log.demo.admission.admitted"),
+        ("Nats-Time-Stamp", "2001-01-01T00:00:00Z"),
+        ("Nats-Last-Sequence", "899"),
+        ("Nats-Num-Pending", "0"),
+        ("nats-sequence", "901"),
+        ("Status", "404"),
+    ];
+    let world = World::new().await;
+    let node = world.raw("node").await;
+    let log = world.log("projector").await;
+    let mut reader = Reader::from(&world, &log, 1, None);
+    reader.looked().await;
+    for name in ["ann", "bob"] {
+        put(&node, "node.joined", &headers, joined_json(name)).await;
+    }
+    let live = reader.up_to(2).await;
+    assert_eq!(log.fetch(&world.queue, Seq(1), 10).await.unwrap(), live);
+    for (record, stored) in live.iter().zip(world.stored().await) {
+        assert!(stored.headers.contains("Nats-Sequence: 900"), "{}", stored.headers);
+        assert_eq!(record.seq, Seq(stored.seq));
+        assert_eq!(record.subject, "anteroom.log.demo.node.joined");
+        assert_eq!(Some(record.stored), clock::parse_rfc3339(&stored.time));
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_looks_like_the_servers_own_answer_is_read() {
+    for status in ["100 Idle", "204 EOB", "404 Message Not Found", "408 x", "503"] {
+        check(format!("NATS/1.0 {status}\r\n\r\n").as_bytes()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_whose_headers_are_broken_stops_no_reader() {
+    check(b"NATS/1.0\r\nX: y\r\n").await;
+    check(b"NATS/1.0\r\nX: y").await;
+    check(b"NATS/1.0\r\nno colon\r\n\r\n").await;
+    check(b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n").await;
+    check(b"nonsense\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_entry_as_long_as_the_server_allows_is_read() {
+    let world = World::new().await;
+    let node = world.raw("node").await;
+    let long = vec![b'x'; 1_048_576 - 4_000];
+    for _ in 0..3 {
+        put(&node, "node.joined", &[("X", &"y".repeat(3_000))], long.clone()).await;
+    }
+    put(&node, "node.joined", &[], joined_json("ann")).await;
+    let log = world.log("projector").await;
+    let mut reader = Reader::from(&world, &log, 1, None);
+    assert_eq!(reader.up_to(4).await.len(), 4);
+    reader.looked().await;
+    put(&node, "node.joined", &[("X", &"y".repeat(3_000))], long.clone()).await;
+    assert_eq!(reader.up_to(5).await.len(), 1);
+}
+
+/// Asserts that an entry with these bytes as its headers is read, live and later, and what comes
+/// after it too.
+async fn check(headers: &[u8]) {
+    println!("{}", String::from_utf8_lossy(headers).escape_debug());
+    let world = World::new().await;
+    let node = world.raw("node").await;
+    let log = world.log("projector").await;
+    let mut live = Reader::from(&world, &log, 1, None);
+    live.looked().await;
+    put(&node, "node.joined", &[], joined_json("ann")).await;
+    publish(&world, headers, joined_json("bob").as_bytes()).await;
+    put(&node, "node.joined", &[], joined_json("cid")).await;
+    let stored = world.stored().await;
+    let live = live.up_to(3).await;
+    let log = world.log("projector").await;
+    let later = Reader::from(&world, &log, 1, None).up_to(3).await;
+    assert_eq!(live, later);
+    for (record, stored) in live.iter().zip(stored) {
+        assert_eq!(record.seq, Seq(stored.seq));
+        assert_eq!(record.payload, stored.payload);
+    }
+}
+
+/// Publishes as a node, by hand: no client sends such headers.
+async fn publish(world: &World, headers: &[u8], payload: &[u8]) {
+    let url = world.nats.url("node");
+    let password = url.split([':', '@']).nth(2).unwrap();
+    let connect = format!(
+        "CONNECT {{\"user\":\"node\",\"pass\":\"{password}\",\"verbose\":false,\
+         \"headers\":true,\"no_responders\":true}}\r\n"
+    );
+    let head = headers.len();
+    let all = head + payload.len();
+    let publish = format!("HPUB anteroom.log.demo.node.joined {head} {all}\r\n");
+    let bytes =
+        [connect.as_bytes(), publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
+    let mut stream = TcpStream::connect(world.nats.address()).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    soon(async {
+        while !String::from_utf8_lossy(&answer).contains("PONG") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+    })
+    .await;
+    assert!(!String::from_utf8_lossy(&answer).contains("-ERR"), "{answer:?}");
+}

@@ -301,7 +301,9 @@ impl Projector {
         let asked = subjects::question(&question.heard.subject).map(|(_, asked)| asked.to_owned());
         match asked.as_deref() {
             _ if self.halted.is_some() => self.refuse(&question, Refusal::Halted).await,
-            _ if self.stream.is_none() => self.waiting.push(question),
+            _ if self.stream.is_none() || question.at_least > self.line.seq() => {
+                self.waiting.push(question);
+            }
             // A queue that is just being made: it is there in a moment.
             Some("snapshot") if !self.is_configured() => self.waiting.push(question),
             Some("snapshot") => self.snapshot(&question).await,

@@ -3,16 +3,21 @@
 //! The loop is ours so that a node can take a socket over after its upgrade, with what was already
 //! read of it, and so that the time and the number of connections are bounded here.
 
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::shutdown::Shutdown;
 
@@ -20,6 +25,8 @@ use crate::shutdown::Shutdown;
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one connection that are buffered before a request is understood.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A request must have come, and its answer gone, within this; the slowest wait for the log is less.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Pause after accepting failed, which happens when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,7 +45,7 @@ pub async fn serve(
             () = shutdown.stopped() => return,
         };
         let Some((stream, place)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
+        let service = service(router.clone(), Place(std::sync::Arc::new(place)));
         let stopping = shutdown.clone();
         shutdown.spawn(async move {
             let connection = http1::Builder::new()
@@ -58,15 +65,51 @@ pub async fn serve(
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
         });
     }
+}
+
+/// A connection's place among those that there may be at once. Each request carries it; whoever takes
+/// the connection over keeps it.
+#[derive(Clone, Debug)]
+pub struct Place(
+    #[expect(dead_code, reason = "held, not read")] std::sync::Arc<OwnedSemaphorePermit>,
+);
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// The router, with the connection's place in each request and a bound on the time of its answer.
+fn service(
+    router: Router,
+    place: Place,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future = Answer,
+> {
+    let router = TowerToHyperService::new(router);
+    service_fn(move |mut request: Request<Incoming>| -> Answer {
+        request.extensions_mut().insert(place.clone());
+        let answer = router.call(request);
+        Box::pin(async move {
+            let answer = tokio::time::timeout(ANSWER_WAIT_MAX, answer).await;
+            Ok(match answer {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(never)) => match never {},
+                Err(_) => {
+                    let detail = "The request did not come to its end in time.";
+                    Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).into_response()
+                }
+            })
+        })
+    })
 }
 
 async fn accept(
     listener: &TcpListener,
     places: &std::sync::Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(tokio::net::TcpStream, OwnedSemaphorePermit)> {
     let place = std::sync::Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {

@@ -1,10 +1,15 @@
 //! Which nodes are alive, by their heartbeats.
+//!
+//! Silence is evidence only while we could have heard something. So we say a beat of our own and
+//! listen to it by the same way: when it has stalled, because we were stopped or the way was cut,
+//! nobody's silence before that counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::ids;
 use crate::log::connection::Log;
 use crate::log::subjects;
 use crate::queue::event::NodeId;
@@ -12,40 +17,50 @@ use crate::shutdown::Shutdown;
 use crate::wire;
 
 /// A node that is not heard for this long is lost. Ten beats.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// How often our own connection is looked at; also how long a beat is good at the very least.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How often our own beat is said.
+const PULSE_EVERY: Duration = Duration::from_millis(500);
+/// Between two of our own beats no more than this may pass: four of them.
+const PULSE_MAX: Duration = Duration::from_secs(2);
+/// A node that nobody asks about and that is not heard is forgotten after this.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
-/// When each node was heard last, and since when we could have heard it.
+/// When each node was heard last, and since when we can hear.
 pub(super) struct Beats {
     heard: Mutex<Heard>,
 }
 
+#[derive(Default)]
 struct Heard {
+    /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
-    /// Since when there has been a connection without interruption: silence before it says nothing.
-    listening_since: Option<Instant>,
+    /// Our own last beat that came back.
+    pulse: Option<Instant>,
+    /// Since when they have come back without a stall.
+    hearing_since: Option<Instant>,
 }
 
 impl Beats {
     /// Listens from now on.
     pub(super) async fn listen(log: &Log, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
         let mut beats = log
-            .listen(subjects::node_beats())
+            .listen(subjects::beats())
             .await
             .ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
-        let heard = Heard { nodes: BTreeMap::new(), listening_since: None };
-        let this = Arc::new(Self { heard: Mutex::new(heard) });
+        let this = Arc::new(Self { heard: Mutex::default() });
         let (listening, log, stopping) = (Arc::clone(&this), log.clone(), shutdown.clone());
+        let own = subjects::beat("admission", &ids::node().to_string());
         shutdown.spawn(async move {
-            let mut look = tokio::time::interval(LOOK_EVERY);
+            let mut pulse = tokio::time::interval(PULSE_EVERY);
+            pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     beat = beats.next() => match beat {
+                        Some(beat) if beat.subject == own => listening.pulse(),
                         Some(beat) => listening.hear(&beat.subject),
                         None => return,
                     },
-                    _ = look.tick() => listening.connected(log.is_connected()),
+                    _ = pulse.tick() => log.say(own.clone(), Vec::new()).await,
                     () = stopping.stopped() => return,
                 }
             }
@@ -53,32 +68,33 @@ impl Beats {
         Ok(this)
     }
 
-    /// Whether this node has been silent for so long that it is lost.
+    /// Whether this node has been silent for so long that it is lost. One that was never heard is
+    /// given the same time from the first question on.
     pub(super) fn is_silent(&self, node: NodeId) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = heard.listening_since else { return false };
-        let last = heard.nodes.get(&node).map_or(since, |last| (*last).max(since));
-        clock::monotonic().duration_since(last) > SILENCE_MAX
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::monotonic();
+        let last = *heard.nodes.entry(node).or_insert(now);
+        let hears = heard.pulse.is_some_and(|pulse| now.duration_since(pulse) <= PULSE_MAX);
+        let Some(since) = heard.hearing_since.filter(|_| hears) else { return false };
+        now.duration_since(last.max(since)) > SILENCE_MAX
     }
 
     fn hear(&self, subject: &str) {
-        let id = subject.rsplit('.').next().and_then(wire::id::parse);
+        let node = subject.strip_prefix(&subjects::beat("node", "")).and_then(wire::id::parse);
+        let Some(node) = node.map(NodeId) else { return };
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::monotonic();
-        if let Some(id) = id {
-            heard.nodes.insert(NodeId(id), now);
-        }
-        // A node that was silent for long is judged by its absence here: nothing is lost by
-        // forgetting it, and the table holds only the living.
-        heard.nodes.retain(|_, last| now.duration_since(*last) <= 2 * SILENCE_MAX);
+        heard.nodes.insert(node, now);
+        heard.nodes.retain(|_, last| now.duration_since(*last) <= FORGET_AFTER);
     }
 
-    fn connected(&self, connected: bool) {
+    fn pulse(&self) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !connected {
-            heard.listening_since = None;
-        } else if heard.listening_since.is_none() {
-            heard.listening_since = Some(clock::monotonic());
+        let now = clock::monotonic();
+        let steady = heard.pulse.is_some_and(|pulse| now.duration_since(pulse) <= PULSE_MAX);
+        if !steady {
+            heard.hearing_since = Some(now);
         }
+        heard.pulse = Some(now);
     }
 }

@@ -157,8 +157,8 @@ fn redeem(
         }
         return Err(Refusal::TokenAlreadyUsed);
     }
-    let skew = i64::from(u32::try_from(SKEW_SECONDS).unwrap_or(0));
-    let late = line.graces().running(now).seconds() >= grant.lapses.seconds() + skew;
+    let late =
+        line.graces().running(now).seconds() >= grant.lapses.seconds() + i64::from(SKEW_SECONDS);
     match place.standing {
         Standing::Granted if !late => Ok(None),
         Standing::Granted | Standing::Ended(End::Lapsed) => Err(Refusal::TokenExpired),

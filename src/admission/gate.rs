@@ -1,7 +1,9 @@
 //! What nodes ask admission: tokens for the visitors they hold, and passes for tokens.
 
-use crate::admission::Workers;
+use std::time::Duration;
+
 use crate::admission::command::{Pass, Refused};
+use crate::admission::{NoWorker, Workers};
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::Heard;
 use crate::queue::event::VisitorId;
@@ -13,6 +15,9 @@ use crate::wire::id::Id;
 
 /// Questions that are answered at the same time; the others wait in the connection's buffer.
 const ANSWERED_AT_ONCE: usize = 2_048;
+
+/// How long a worker that can't answer waits for another that can.
+const YIELD: Duration = Duration::from_millis(300);
 
 /// Answers questions until asked to stop.
 pub(super) async fn serve(workers: &Workers) -> anyhow::Result<()> {
@@ -46,13 +51,29 @@ async fn answer(workers: &Workers, heard: &Heard) {
     match question {
         "mint" => {
             let answer = mint(workers, &queue, &heard.payload).await;
+            yield_to_others(&answer).await;
             workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
         }
         "redeem" => {
             let answer = redeem(workers, &queue, &heard.payload).await;
+            yield_to_others(&answer).await;
             workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
         }
         _ => workers.log.answer(heard, &Answer::<()>::No(Refusal::BadQuestion)).await,
+    }
+}
+
+/// The first answer is the one that counts: a worker that can't tell lets one that can speak first.
+async fn yield_to_others<T>(answer: &Result<T, Refusal>) {
+    if matches!(answer, Err(Refusal::LogUnavailable | Refusal::UnknownQueue)) {
+        tokio::time::sleep(YIELD).await;
+    }
+}
+
+fn refused(why: NoWorker) -> Refusal {
+    match why {
+        NoWorker::UnknownQueue => Refusal::UnknownQueue,
+        NoWorker::LogUnavailable => Refusal::LogUnavailable,
     }
 }
 
@@ -61,7 +82,7 @@ async fn mint(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<MintAns
     if question.visitors.len() > VISITORS_PER_QUESTION_MAX {
         return Err(Refusal::BadQuestion);
     }
-    let worker = workers.find(queue).await.ok_or(Refusal::UnknownQueue)?;
+    let worker = workers.find(queue).await.map_err(refused)?;
     let visitors = question.visitors.iter().map(|id| VisitorId(id.0)).collect();
     let tokens = worker.mint(visitors).await.ok_or(Refusal::LogUnavailable)?;
     Ok(MintAnswer { tokens })
@@ -74,7 +95,7 @@ async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<Redee
         Some(hex) => Some(crate::wire::id::from_hex(hex).ok_or(Refusal::BadQuestion)?),
         None => None,
     };
-    let worker = workers.find(queue).await.ok_or(Refusal::UnknownQueue)?;
+    let worker = workers.find(queue).await.map_err(refused)?;
     match worker.redeem(question.token, key).await {
         Ok(Pass { visitor, grant, redemption }) => {
             let pass = workers.signer.pass(queue, visitor, &grant, &redemption);

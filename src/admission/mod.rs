@@ -10,20 +10,21 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::log::connection::Log;
-use crate::log::stream::Limits;
+use crate::log::stream::{Limits, StreamError};
 use crate::log::subjects::{self, QueueId};
 use crate::shutdown::Shutdown;
 
 mod beats;
 mod command;
 mod gate;
+mod handle;
 mod operator;
 pub mod signer;
 mod worker;
 
 use beats::Beats;
+use handle::Handle;
 use signer::Signer;
-use worker::Handle;
 
 /// How often the list of queues is looked at, besides being told of new ones.
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
@@ -53,6 +54,14 @@ struct Workers {
     beats: Arc<Beats>,
     shutdown: Shutdown,
     queues: Arc<Mutex<BTreeMap<QueueId, Handle>>>,
+}
+
+/// Why there is no worker for a queue.
+enum NoWorker {
+    /// There is no such queue.
+    UnknownQueue,
+    /// Whether there is one can't be told now.
+    LogUnavailable,
 }
 
 /// Runs admission for every queue until it is asked to stop.
@@ -111,8 +120,15 @@ impl Workers {
         handle.clone()
     }
 
-    /// The worker of a queue that is known to exist.
-    async fn find(&self, queue: &QueueId) -> Option<Handle> {
-        self.queues.lock().await.get(queue).cloned()
+    /// The worker of a queue, if there is such a queue.
+    async fn find(&self, queue: &QueueId) -> Result<Handle, NoWorker> {
+        if let Some(handle) = self.queues.lock().await.get(queue) {
+            return Ok(handle.clone());
+        }
+        match self.log.stream_info(queue).await {
+            Ok(_) => Ok(self.start(queue).await),
+            Err(StreamError::Missing) => Err(NoWorker::UnknownQueue),
+            Err(StreamError::Away(_) | StreamError::Refused(_)) => Err(NoWorker::LogUnavailable),
+        }
     }
 }

@@ -10,9 +10,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admission::Workers;
 use crate::admission::command::{Refused, What, Who};
-use crate::admission::worker::{Handle, Shown, with_key};
+use crate::admission::handle::{Handle, Shown};
+use crate::admission::worker::with_key;
+use crate::admission::{NoWorker, Workers};
 use crate::http::Problem;
 use crate::ids;
 use crate::log::stream::StreamError;
@@ -214,7 +215,10 @@ async fn configure(worker: &Handle, facts: Vec<Configured>) -> Result<(), Proble
 
 async fn find(workers: &Workers, queue: &str) -> Result<(QueueId, Handle), Problem> {
     let queue = parse_queue(queue)?;
-    let worker = workers.find(&queue).await.ok_or_else(Problem::unknown_queue)?;
+    let worker = workers.find(&queue).await.map_err(|why| match why {
+        NoWorker::UnknownQueue => Problem::unknown_queue(),
+        NoWorker::LogUnavailable => Problem::log_unavailable(),
+    })?;
     Ok((queue, worker))
 }
 

@@ -103,7 +103,7 @@ impl Signer {
             sub: Id(visitor.0),
             jti: Id(grant.jti.0),
             iat,
-            nbf: iat - SKEW_SECONDS,
+            nbf: iat - i64::from(SKEW_SECONDS),
             exp: iat + i64::from(seconds),
         }
     }

@@ -7,10 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::admission::beats::Beats;
-use crate::admission::command::{Command, Done, Next, Pass, Refused, What};
+use crate::admission::command::{Command, Next, Refused, What};
+use crate::admission::handle::{Ask, Handle, Shown};
 use crate::admission::signer::Signer;
 use crate::clock::{self, LogClock};
 use crate::ids;
@@ -21,14 +22,13 @@ use crate::log::subjects::{self, QueueId};
 use crate::log::tail::{self, Halt, Record};
 use crate::queue::admit::{self, DECISIONS_PER_ENTRY_MAX, Due, SCHEDULE};
 use crate::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, PublicKey, Seq, Setting, State, VisitorId,
+    Admitted, At, Configured, Decision, Entry, Facts, PublicKey, Seq, Setting, VisitorId,
 };
 use crate::queue::line::{Line, Standing};
-use crate::queue::policy::Policy;
 use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::ask::{Minted, Refusal};
-use crate::wire::event::Read;
+use crate::wire::event::{OUTAGE_SECONDS_MAX, Read};
 use crate::wire::token::{self, TOKEN_TYPE};
 
 /// Questions and commands that wait for one worker; beyond it the asker is told to come back.
@@ -43,35 +43,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 const KEYS_KEPT_MAX: usize = 8;
 /// An interruption below this is none: people's graces are longer than the difference it makes.
 const OUTAGE_SECONDS_MIN: i64 = 10;
-
-/// A way to reach a worker. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Handle(mpsc::Sender<Ask>);
-
-/// What a worker is asked.
-enum Ask {
-    Command(What),
-    Redeem { token: String, key: Option<[u8; 32]>, done: Done<Pass> },
-    Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Vec<Option<Minted>>> },
-    Show { done: oneshot::Sender<Shown> },
-}
-
-/// What operators see of a queue.
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) configured: bool,
-    pub(super) halted: Option<String>,
-    pub(super) policy: Policy,
-    pub(super) state: State,
-    pub(super) reason: Option<String>,
-    pub(super) sequence: u64,
-    pub(super) waiting: u32,
-    pub(super) present: u32,
-    pub(super) unused: usize,
-    pub(super) inside: usize,
-    pub(super) visitors: usize,
-    pub(super) admitted: usize,
-}
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Starts the worker of a queue.
 pub(super) fn start(
@@ -91,6 +63,7 @@ pub(super) fn start(
         line: Line::default(),
         clock: None,
         end: None,
+        away: true,
         served_at: None,
         halted: None,
         outage: None,
@@ -103,45 +76,6 @@ pub(super) fn start(
     Handle(to_worker)
 }
 
-impl Handle {
-    /// Uses a token. `key` is the digest of the request's idempotency key.
-    pub(super) async fn redeem(
-        &self,
-        token: String,
-        key: Option<[u8; 32]>,
-    ) -> Result<Pass, Refused> {
-        self.ask(|done| Ask::Redeem { token, key, done }).await
-    }
-
-    /// Has something written, and comes back when it is folded.
-    pub(super) async fn command<T>(
-        &self,
-        command: impl FnOnce(Done<T>) -> What,
-    ) -> Result<T, Refused> {
-        self.ask(|done| Ask::Command(command(done))).await
-    }
-
-    /// The tokens of those of these visitors who have an unused grant.
-    pub(super) async fn mint(&self, visitors: Vec<VisitorId>) -> Option<Vec<Option<Minted>>> {
-        let (done, minted) = oneshot::channel();
-        self.0.try_send(Ask::Mint { visitors, done }).ok()?;
-        minted.await.ok()
-    }
-
-    /// What operators see.
-    pub(super) async fn show(&self) -> Option<Shown> {
-        let (done, shown) = oneshot::channel();
-        self.0.try_send(Ask::Show { done }).ok()?;
-        shown.await.ok()
-    }
-
-    async fn ask<T>(&self, ask: impl FnOnce(Done<T>) -> Ask) -> Result<T, Refused> {
-        let (done, answer) = oneshot::channel();
-        self.0.try_send(ask(done)).map_err(|_| Refused::Unavailable)?;
-        answer.await.unwrap_or(Err(Refused::Unavailable))
-    }
-}
-
 struct Worker {
     log: Log,
     queue: QueueId,
@@ -151,7 +85,9 @@ struct Worker {
     clock: Option<LogClock>,
     /// The log's end as last heard; `None` while the log is away.
     end: Option<Seq>,
-    /// The last time at which people could be served.
+    /// Whether we are only just coming (back), and have not looked at what we missed.
+    away: bool,
+    /// The last time at which people could be served, as far as is known.
     served_at: Option<At>,
     halted: Option<Halt>,
     /// Seconds of an outage that is over and not written yet.
@@ -171,6 +107,8 @@ struct InFlight {
     sending: Option<Sending>,
     /// It was sent and may be stored, whatever later attempts say.
     maybe_stored: bool,
+    /// Nobody waits for it any more; it is not sent again.
+    abandoned: bool,
     /// Where it came back.
     landed: Option<Seq>,
 }
@@ -208,8 +146,14 @@ impl Worker {
                 }
             }
             tail::Heard::Info(info) => self.info(&info),
-            tail::Heard::Away(_) => self.end = None,
+            tail::Heard::Away(_) => {
+                self.end = None;
+                self.away = true;
+            }
             tail::Heard::Halt(halt) => self.halt(halt),
+        }
+        if self.away && self.is_caught_up() {
+            self.come_back();
         }
     }
 
@@ -220,6 +164,7 @@ impl Worker {
             return self.halt(Halt::Newer { seq: record.seq, version });
         }
         let Some(entry) = read.into_entry() else { return };
+        self.note_service(record.stored, &entry);
         self.line.apply(record.seq, record.stored, &entry);
         if let (Some(in_flight), Entry::Decided(decision)) = (&mut self.in_flight, &entry)
             && in_flight.decision == *decision
@@ -235,19 +180,47 @@ impl Worker {
 
     fn info(&mut self, info: &Info) {
         self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear(info.now);
-        let was_away = self.end.is_none();
         self.end = Some(info.last);
-        if !self.is_caught_up() {
-            return;
+        if !self.away {
+            self.served_at = Some(info.now);
         }
-        // At a start, the last entry is the last that is known of anybody being served.
-        let served_at = self.served_at.replace(info.now).unwrap_or_else(|| self.line.at());
-        let seconds = info.now.since(served_at) / 1_000_000_000;
-        if was_away && seconds > OUTAGE_SECONDS_MIN && self.line.seq() > Seq(0) {
+    }
+
+    /// What an entry says of when people could last be served. While we are away there are only the
+    /// entries to go by: a decision is service; a long silence may be the beginning of an outage,
+    /// even if nodes wrote after it, until somebody decides again.
+    fn note_service(&mut self, stored: At, entry: &Entry) {
+        let at = self.line.at();
+        if let Entry::Decided(decision) = entry {
+            self.served_at = Some(stored);
+            if is_outage(&decision.facts) {
+                // Whoever wrote it, it is written.
+                self.outage = None;
+            }
+        } else if at > At(0)
+            && stored.since(at) > OUTAGE_SECONDS_MIN * NANOS_PER_SECOND
+            && self.away
+        {
+            self.served_at = Some(self.served_at.map_or(at, |served| served.max(at)));
+        } else if self.away && self.served_at.is_none_or(|served| served >= at) {
+            self.served_at = Some(stored);
+        }
+    }
+
+    /// Everything that was missed is folded. If it was an outage, it is to be written before anything
+    /// is decided.
+    fn come_back(&mut self) {
+        self.away = false;
+        let now = self.now();
+        let Some(served_at) = self.served_at.replace(now) else { return };
+        let seconds = now.since(served_at) / NANOS_PER_SECOND;
+        if seconds > OUTAGE_SECONDS_MIN {
+            let seconds = seconds.clamp(0, i64::from(OUTAGE_SECONDS_MAX));
             self.outage = u32::try_from(seconds).ok();
         }
     }
 
+    /// Whether the fold has everything that the log is known to have.
     fn is_caught_up(&self) -> bool {
         self.halted.is_none() && self.end.is_some_and(|end| self.line.seq() >= end)
     }
@@ -345,6 +318,7 @@ impl Worker {
                 tracing::error!(queue = %self.queue, %error, "a decision was not taken");
                 self.not_before = Some(pause);
                 if let Some(in_flight) = self.in_flight.take() {
+                    self.keep_outage(&in_flight);
                     let why = Refused::Gate(Refusal::LogUnavailable);
                     in_flight.commands.into_iter().for_each(|command| command.refuse(why));
                 }
@@ -380,19 +354,22 @@ impl Worker {
                 self.keep_outage(&in_flight);
                 tracing::info!(queue = %self.queue, "the fence was lost; deciding anew");
             }
+            let (now, kid) = (self.now(), self.signer.public_key().kid.clone());
             for command in in_flight.commands.into_iter().rev() {
                 let written = command.written.or(in_flight.landed);
-                self.commands.push_front(Command { written, ..command });
+                // What came back is answered from the fold at once; the rest is decided anew.
+                let (_, again) = Command { written, ..command }.next(&self.line, now, &kid);
+                if let Some(again) = again {
+                    self.commands.push_front(again);
+                }
             }
         }
     }
 
     /// An outage that was to be written and was not is still to be written.
     fn keep_outage(&mut self, in_flight: &InFlight) {
-        if let Facts::Configured(facts) = &in_flight.decision.facts
-            && let [Configured { what: Setting::Outage { seconds }, .. }] = facts.as_slice()
-        {
-            self.outage = Some(*seconds);
+        if let Some(seconds) = outage_seconds(&in_flight.decision.facts) {
+            self.outage = self.outage.or(Some(seconds));
         }
     }
 
@@ -400,6 +377,16 @@ impl Worker {
         let now = clock::monotonic();
         let halted = self.halted.is_some();
         let late = |command: &Command| halted || command.until <= now;
+        if let Some(in_flight) = &mut self.in_flight
+            && !in_flight.commands.is_empty()
+            && in_flight.commands.iter().all(late)
+        {
+            // What they were told is that nothing was done, so it is not sent once more.
+            in_flight.abandoned = true;
+            for command in in_flight.commands.drain(..) {
+                command.refuse(Refused::Gate(Refusal::LogUnavailable));
+            }
+        }
         if !self.commands.iter().any(late) {
             return;
         }
@@ -417,16 +404,23 @@ impl Worker {
             return;
         }
         if let Some(in_flight) = &self.in_flight {
-            // Unknown after a time-out: the same decision again; the fence lets in only one.
-            if in_flight.sending.is_none() && self.not_before.take().is_some() {
-                self.send();
+            if in_flight.sending.is_some() {
+                return;
             }
+            if !in_flight.abandoned {
+                // Unknown after a time-out: the same decision again; the fence lets in only one.
+                if self.not_before.take().is_some() {
+                    self.send();
+                }
+                return;
+            }
+            self.in_flight = None;
+        }
+        if self.away || !self.is_caught_up() {
             return;
         }
-        if !self.is_caught_up() {
-            return;
-        }
-        self.time_first = !self.time_first;
+        // Nobody is judged before the outage that excuses them is written.
+        self.time_first = !self.time_first || self.outage.is_some();
         let next = if self.time_first {
             self.due().map(|facts| (facts, Vec::new())).or_else(|| self.ordered())
         } else {
@@ -439,6 +433,7 @@ impl Worker {
             commands,
             sending: None,
             maybe_stored: false,
+            abandoned: false,
             landed: None,
         });
         self.send();
@@ -522,6 +517,18 @@ async fn sent(in_flight: &mut Option<InFlight>) -> Result<Stored, PublishError> 
         Some(sending) => sending.await,
         None => std::future::pending().await,
     }
+}
+
+fn outage_seconds(facts: &Facts) -> Option<u32> {
+    let Facts::Configured(facts) = facts else { return None };
+    facts.iter().find_map(|fact| match fact.what {
+        Setting::Outage { seconds } => Some(seconds),
+        Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) => None,
+    })
+}
+
+fn is_outage(facts: &Facts) -> bool {
+    outage_seconds(facts).is_some()
 }
 
 fn scheduled(what: Setting) -> Facts {

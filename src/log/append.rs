@@ -240,7 +240,7 @@ impl Writer {
             }
             for message in &found {
                 let headers = message.headers.as_ref()?;
-                let text = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+                let text = |name: &str| headers.get_last(name).map(async_nats::HeaderValue::as_str);
                 let seq = Seq(text("Nats-Sequence")?.parse().ok()?);
                 if text("Nats-Msg-Id") == Some(id) {
                     return Some(Some(Stored { seq, duplicate: true }));

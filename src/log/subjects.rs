@@ -127,7 +127,7 @@ pub fn beat(role: &str, id: &str) -> String {
     format!("anteroom.beat.{role}.{id}")
 }
 
-/// The heartbeats of all nodes.
-pub fn node_beats() -> String {
-    beat("node", "*")
+/// All heartbeats.
+pub fn beats() -> String {
+    beat("*", "*")
 }

@@ -71,6 +71,8 @@ const FETCH_BYTES: usize = 1_000_000;
 const BATCHES_WAITING_MAX: usize = 4;
 /// How often the stream is looked at: the bound on how late a missed message is noticed.
 const INFO_EVERY: Duration = Duration::from_secs(1);
+/// For how long a stream may say that it ends before what was read of it.
+const SHORT_MAX: Duration = Duration::from_secs(10);
 /// A fetch whose next reply does not come within this is begun anew.
 const FETCH_WAIT_MAX: Duration = REQUEST_SECONDS_MAX;
 
@@ -83,7 +85,14 @@ pub fn follow(
     shutdown: &Shutdown,
 ) -> mpsc::Receiver<Heard> {
     let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
-    let tail = Tail { log: log.clone(), queue: queue.clone(), next, identity, to_reader };
+    let tail = Tail {
+        log: log.clone(),
+        queue: queue.clone(),
+        next,
+        identity,
+        short_since: None,
+        to_reader,
+    };
     let stopping = shutdown.clone();
     shutdown.spawn(async move {
         tokio::select! {
@@ -99,6 +108,8 @@ struct Tail {
     queue: QueueId,
     next: Seq,
     identity: Option<At>,
+    /// Since when the stream has ended before what was read of it already.
+    short_since: Option<Instant>,
     to_reader: mpsc::Sender<Heard>,
 }
 
@@ -143,10 +154,17 @@ impl Tail {
                 return Err(Halted::Away);
             }
         };
-        let same = *self.identity.get_or_insert(info.created) == info.created;
-        if !same || info.last.0 + 1 < self.next.0 {
+        if *self.identity.get_or_insert(info.created) != info.created {
             return Err(Halted::For(Halt::OtherStream));
         }
+        if info.last.0 + 1 < self.next.0 {
+            // A new leader may not have applied everything for a moment; a stream that lost its end
+            // stays short.
+            let since = *self.short_since.get_or_insert_with(clock::monotonic);
+            let lost = clock::monotonic().duration_since(since) > SHORT_MAX;
+            return Err(if lost { Halted::For(Halt::OtherStream) } else { Halted::Away });
+        }
+        self.short_since = None;
         self.tell(Heard::Info(info)).await.map_err(|Done| Halted::Away)?;
         while self.next <= info.last {
             let batch = self.log.fetch(&self.queue, self.next, FETCH_MESSAGES).await;

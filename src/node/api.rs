@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::clock;
-use crate::http::Problem;
+use crate::http::{self, Problem};
 use crate::ids;
 use crate::log::talk::AskError;
 use crate::node::entry;
@@ -85,6 +85,7 @@ async fn socket(
         let detail = "This origin may not open a socket here.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin_refused", detail));
     }
+    let place = request.extensions_mut().remove::<http::Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     let serving = Arc::clone(&node);
     node.shutdown.spawn(async move {
@@ -92,6 +93,7 @@ async fn socket(
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let session = Session::new(parts.io.into_inner(), parts.read_buf.to_vec()).await;
         entry::serve(serving, queue, session).await;
+        drop(place);
     });
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     let accept = accept.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "key"))?;
@@ -238,7 +240,10 @@ async fn redeem_token(
         NoQueue::Unknown => token_invalid(),
         NoQueue::Unavailable => Problem::log_unavailable(),
     })?;
-    let question = RedeemQuestion { token: token.to_owned(), key };
+    // Without a key of its own a request gets one that nobody else can present: several workers may
+    // be asked, and each must know whether a redemption was this request's.
+    let key = key.unwrap_or_else(|| ids::key_digest(&ids::node().to_string()));
+    let question = RedeemQuestion { token: token.to_owned(), key: Some(key) };
     let answer: Result<RedeemAnswer, AskError> =
         node.log.gate(&queue.id, "redeem", &question).await;
     match answer {

@@ -11,7 +11,7 @@ use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
 use crate::node::hall::{Notice, Sitting};
-use crate::node::lookups::Found;
+use crate::node::lookups::{self, Found};
 use crate::node::places::{JoinFound, Standpoint, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
 use crate::node::{Node, Queue};
@@ -30,10 +30,6 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
 const APPEND_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
-/// How often, and after which pause, a projector is asked where someone is whom the line has moved
-/// on over. Each answer is newer than the one before, so once is the rule.
-const LOOKS_MAX: usize = 10;
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A socket that is gone for this long was no refresh.
 const REFRESH_PAUSE: Duration = Duration::from_secs(3);
 /// Numbers are sent no more often than this to one visitor; what is newer replaces what waits.
@@ -154,18 +150,17 @@ async fn join(
             .ok_or_else(|| End::Refused(Bad::out_of_order("joinKey is a version 4 UUID")))?,
         None => ids::visitor(),
     };
-    if let Some(sitting) = queue.take_over(visitor) {
-        say_joined(node, queue, session, visitor).await?;
-        return Ok(sitting);
+    if queue.hall.sits(visitor) {
+        return resume(node, queue, session, visitor, Seq(0)).await;
     }
-    {
-        let view = queue.view();
-        if matches!(view.state(), State::Closed | State::Deleted) {
-            return Err(End::Ended(EndReason::Closed));
-        }
-        if view.is_full() {
-            return Err(End::Full);
-        }
+    if let Some(shut) = door(queue) {
+        // Whoever has a place already is let through to it.
+        let known =
+            join_key.is_some() && matches!(queue.lookups.find(visitor, Seq(0)).await, Ok(Some(_)));
+        return match known {
+            true => resume(node, queue, session, visitor, Seq(0)).await,
+            false => Err(shut),
+        };
     }
     let socket = node.next_socket();
     let pending = queue.appender.append(NodeFact::Joined(visitor, socket));
@@ -182,12 +177,29 @@ async fn join(
     match ticket_of(queue, appended).await {
         Some(ticket) => {
             let standing = standing_code(Standing::Waiting);
-            let found = Found { ticket, standing, through: appended.seq };
-            Ok(seat(queue, visitor, socket, found).await)
+            let here = Some(socket.node);
+            let found = Found { ticket, standing, node: here, through: appended.seq };
+            Ok(seat(node, queue, visitor, socket, found, false))
         }
         // The visitor had a place before: it is theirs again, on this socket.
-        None => resume_quietly(node, queue, visitor, appended.seq).await,
+        None => {
+            let resumed = resume_quietly(node, queue, visitor, appended.seq).await;
+            if resumed.is_err() {
+                // Should it have been a new place after all, nobody is on it now.
+                queue.write(NodeFact::Disconnected(visitor, socket));
+            }
+            resumed
+        }
     }
+}
+
+/// Why the queue takes nobody new, if it does not.
+fn door(queue: &Queue) -> Option<End> {
+    let view = queue.view();
+    if matches!(view.state(), State::Closed | State::Deleted) {
+        return Some(End::Ended(EndReason::Closed));
+    }
+    view.is_full().then_some(End::Full)
 }
 
 /// Waits for the fate of a join. Whoever goes away meanwhile is disconnected once it is stored.
@@ -285,33 +297,35 @@ async fn ticket_of(queue: &Queue, appended: Appended) -> Option<Ticket> {
 }
 
 /// Takes a seat for someone who was found in line or with a grant, and sees to it that whatever
-/// moved them before the seat was taken, and was told to nobody, still reaches them.
-async fn seat(queue: &Arc<Queue>, visitor: VisitorId, socket: Socket, mut found: Found) -> Sitting {
-    let sitting = queue.hall.sit(found.ticket, visitor, socket);
-    for _ in 0..LOOKS_MAX {
-        match standing_of_code(found.standing) {
-            Some(Standing::Waiting) => {}
-            Some(Standing::Granted) => {
-                queue.wants_token(found.ticket);
-                return sitting;
-            }
-            Some(Standing::Inside | Standing::Ended(_)) | None => {
-                queue.hall.end(found.ticket, end_reason(found.standing));
-                return sitting;
-            }
-        }
-        let (waits, seen) = {
-            let view = queue.view();
-            (view.standpoint(found.ticket).is_some(), view.through())
-        };
-        // Where the replica is behind what was found, it will tell what comes by itself.
-        if waits || seen < found.through {
-            return sitting;
-        }
-        match queue.lookups.find(visitor, seen).await {
-            Ok(Some(again)) => found = again,
-            Ok(None) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
-        }
+/// moved them before the seat was taken, and was told to nobody, still reaches them. `unconfirmed`
+/// says that the fact that brings them here has not come back yet.
+fn seat(
+    node: &Arc<Node>,
+    queue: &Arc<Queue>,
+    visitor: VisitorId,
+    socket: Socket,
+    found: Found,
+    unconfirmed: bool,
+) -> Sitting {
+    let sitting = queue.hall.sit(found.ticket, visitor, socket, unconfirmed);
+    if socket.node != node.id() {
+        // Declared lost meanwhile: the log has them as absent, under the id that we had.
+        queue.claim_seats(node.id());
+    }
+    if standing_of_code(found.standing) == Some(Standing::Granted) {
+        queue.wants_token(found.ticket);
+        return sitting;
+    }
+    let (waits, seen) = {
+        let view = queue.view();
+        (view.standpoint(found.ticket).is_some(), view.through())
+    };
+    // Where the replica is behind what was found, it will tell what comes by itself.
+    if !waits && seen >= found.through {
+        let (node, queue) = (Arc::clone(node), Arc::clone(queue));
+        crate::shutdown::detached(async move {
+            lookups::catch_up(&node, &queue, found.ticket, visitor, seen).await;
+        });
     }
     sitting
 }
@@ -360,8 +374,10 @@ async fn resume_quietly(
         }
     }
     let socket = node.next_socket();
-    queue.write(NodeFact::Reconnected(visitor, socket));
-    Ok(seat(queue, visitor, socket, found).await)
+    if queue.appender.append(NodeFact::Reconnected(visitor, socket)).is_err() {
+        return Err(End::Unavailable(ErrorCode::LogUnavailable));
+    }
+    Ok(seat(node, queue, visitor, socket, found, true))
 }
 
 /// The wait, from the first numbers to the end.

@@ -10,11 +10,9 @@ use crate::log::append::NodeFact;
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::Listener;
-use crate::node::places::{Missed, Moved, View, end_reason};
-use crate::node::{NoQueue, Node, Queue};
-use crate::queue::digest::standing_of_code;
+use crate::node::places::{Missed, Moved, View};
+use crate::node::{NoQueue, Node, Queue, lookups};
 use crate::queue::event::Seq;
-use crate::queue::line::Standing;
 use crate::wire;
 use crate::wire::ask::{Answer, Refusal};
 use crate::wire::feed::Frame;
@@ -145,30 +143,15 @@ impl Follower {
         queue.moved.send_modify(|moves| *moves += 1);
     }
 
-    /// What happened between the replica and the snapshot was not heard, so whoever sits here and
-    /// does not wait by the snapshot is looked up.
+    /// What happened between the replica and the snapshot was not heard: whoever sits here may have
+    /// been let in or ended, be somewhere else by now, or be taken for absent. All are looked up.
     fn look_up_seats(&self, queue: &Arc<Queue>, through: Seq) {
-        let view = queue.view();
-        let seats = queue.hall.visitors();
-        let gone = seats.into_iter().filter(|(ticket, _)| view.standpoint(*ticket).is_none());
-        let gone: Vec<_> = gone.collect();
-        drop(view);
-        if gone.is_empty() {
-            return;
+        for (ticket, visitor) in queue.hall.visitors() {
+            let (node, queue) = (Arc::clone(&self.node), Arc::clone(queue));
+            self.node.shutdown.spawn(async move {
+                lookups::catch_up(&node, &queue, ticket, visitor, through).await;
+            });
         }
-        let queue = Arc::clone(queue);
-        self.node.shutdown.spawn(async move {
-            for (ticket, visitor) in gone {
-                let Ok(Some(found)) = queue.lookups.find(visitor, through).await else { continue };
-                match standing_of_code(found.standing) {
-                    Some(Standing::Granted) => queue.wants_token(ticket),
-                    Some(Standing::Inside | Standing::Ended(_)) => {
-                        queue.hall.end(ticket, end_reason(found.standing));
-                    }
-                    Some(Standing::Waiting) | None => {}
-                }
-            }
-        });
     }
 
     fn tell(&self, queue: &Arc<Queue>, moved: &Moved) {
@@ -181,10 +164,12 @@ impl Follower {
             queue.hall.end(*ticket, *reason);
         }
         for (ticket, node, at) in &moved.came {
-            if !self.node.is_me(*node)
-                && let Some((visitor, socket)) = queue.hall.came_elsewhere(*ticket, *at)
-            {
-                queue.write(NodeFact::Reconnected(visitor, socket));
+            if self.node.is_me(*node) {
+                queue.hall.came_here(*ticket);
+            } else {
+                queue.hall.came_elsewhere(*ticket, *at, |visitor, socket| {
+                    queue.write(NodeFact::Reconnected(visitor, socket));
+                });
             }
         }
         for lost in &moved.lost {

@@ -45,6 +45,9 @@ struct Seat {
     to_socket: Option<mpsc::Sender<Notice>>,
     /// When the seat was last taken over without a fact, by the log's time.
     claimed: Option<At>,
+    /// The fact that brought the visitor here has not come back yet: whatever the log says of other
+    /// nodes meanwhile is older.
+    unconfirmed: bool,
 }
 
 /// A socket's hold on a seat, until another takes it.
@@ -55,14 +58,27 @@ pub(super) struct Sitting {
 }
 
 impl Hall {
-    /// Takes a seat that the log was told of. Whoever was on it is told that they are replaced.
-    pub(super) fn sit(&self, ticket: Ticket, visitor: VisitorId, socket: Socket) -> Sitting {
+    /// Takes a seat that the log was told of; `unconfirmed` if that has not come back yet. Whoever was
+    /// on it is told that they are replaced.
+    pub(super) fn sit(
+        &self,
+        ticket: Ticket,
+        visitor: VisitorId,
+        socket: Socket,
+        unconfirmed: bool,
+    ) -> Sitting {
         let mut seats = self.lock();
         let (sitting, to_socket) = seats.next(ticket);
         seats.tickets.insert(visitor, ticket);
         let number = sitting.number;
-        let seat =
-            Seat { visitor, socket, sitting: number, to_socket: Some(to_socket), claimed: None };
+        let seat = Seat {
+            visitor,
+            socket,
+            sitting: number,
+            to_socket: Some(to_socket),
+            claimed: None,
+            unconfirmed,
+        };
         if let Some(before) = seats.by_ticket.insert(ticket, seat) {
             before.tell(Notice::Replaced);
         }
@@ -81,6 +97,11 @@ impl Hall {
         seat.sitting = sitting.number;
         seat.claimed = Some(now);
         Some(sitting)
+    }
+
+    /// Whether the visitor has a seat here.
+    pub(super) fn sits(&self, visitor: VisitorId) -> bool {
+        self.lock().tickets.contains_key(&visitor)
     }
 
     /// Leaves the seat empty; false when another socket has it.
@@ -116,19 +137,43 @@ impl Hall {
         }
     }
 
-    /// The log says that the visitor came to another node at this time. Where they came back here
-    /// after that, and no fact says so, gives the fact that does.
-    pub(super) fn came_elsewhere(&self, ticket: Ticket, at: At) -> Option<(VisitorId, Socket)> {
+    /// The log says that the visitor came here.
+    pub(super) fn came_here(&self, ticket: Ticket) {
+        if let Some(seat) = self.lock().by_ticket.get_mut(&ticket) {
+            seat.unconfirmed = false;
+        }
+    }
+
+    /// The log says that the visitor came to another node at this time. Where they came here after
+    /// that, and no fact says so, `tell` is given the fact that does.
+    pub(super) fn came_elsewhere(
+        &self,
+        ticket: Ticket,
+        at: At,
+        tell: impl FnOnce(VisitorId, Socket),
+    ) {
         let mut seats = self.lock();
-        let seat = seats.by_ticket.get_mut(&ticket)?;
+        let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
+        if seat.unconfirmed {
+            return;
+        }
         let came_back = seat.claimed.take().is_some_and(|claimed| at < claimed);
         if came_back && seat.to_socket.is_some() {
-            return Some((seat.visitor, seat.socket));
-        }
-        if let Some(seat) = seats.remove(ticket) {
+            seat.unconfirmed = true;
+            tell(seat.visitor, seat.socket);
+        } else if let Some(seat) = seats.remove(ticket) {
             seat.tell(Notice::Replaced);
         }
-        None
+    }
+
+    /// The log has the visitor as absent, though they are here: `tell` is given the fact that says so.
+    pub(super) fn went(&self, ticket: Ticket, tell: impl FnOnce(VisitorId, Socket)) {
+        let mut seats = self.lock();
+        let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
+        if !seat.unconfirmed && seat.to_socket.is_some() {
+            seat.unconfirmed = true;
+            tell(seat.visitor, seat.socket);
+        }
     }
 
     /// The visitor with this ticket, if they sit here.
@@ -141,14 +186,16 @@ impl Hall {
         self.lock().by_ticket.iter().map(|(ticket, seat)| (*ticket, seat.visitor)).collect()
     }
 
-    /// All seats belong to a node of another id from now on: what the log must be told.
-    pub(super) fn rename(&self, node: NodeId) -> Vec<(VisitorId, Socket)> {
-        let mut seats = self.lock();
-        let renamed = seats.by_ticket.values_mut().map(|seat| {
-            seat.socket.node = node;
-            (seat.visitor, seat.socket)
-        });
-        renamed.collect()
+    /// Every seat is this node's from now on: `tell` is given the facts about those that were of
+    /// another id.
+    pub(super) fn rename(&self, node: NodeId, mut tell: impl FnMut(VisitorId, Socket)) {
+        for seat in self.lock().by_ticket.values_mut() {
+            if seat.socket.node != node {
+                seat.socket.node = node;
+                seat.unconfirmed = true;
+                tell(seat.visitor, seat.socket);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {

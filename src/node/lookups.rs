@@ -1,12 +1,20 @@
 //! Questions to a projector, asked for many visitors at once: one is under way, and whoever comes
 //! meanwhile goes into the next.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+
+use crate::log::append::NodeFact;
 
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
 use crate::log::talk::AskError;
-use crate::queue::event::{Seq, Ticket, VisitorId};
+use crate::node::places::end_reason;
+use crate::node::{Node, Queue};
+use crate::queue::digest::standing_of_code;
+use crate::queue::event::{At, NodeId, Seq, Ticket, VisitorId};
+use crate::queue::line::Standing;
 use crate::shutdown::Shutdown;
 use crate::wire::ask::{PlaceAnswer, PlaceQuestion, VISITORS_PER_QUESTION_MAX};
 use crate::wire::id::Id;
@@ -19,6 +27,8 @@ const WAITING_MAX: usize = 16_384;
 pub(super) struct Found {
     pub(super) ticket: Ticket,
     pub(super) standing: u8,
+    /// The node that they were on; none while they were absent.
+    pub(super) node: Option<NodeId>,
     pub(super) through: Seq,
 }
 
@@ -80,6 +90,7 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
                 let found = place.map(|place| Found {
                     ticket: Ticket(place.ticket),
                     standing: place.standing,
+                    node: place.node.map(|node| NodeId(node.0)),
                     through: Seq(through),
                 });
                 // The socket may be gone; then nobody needs to know.
@@ -91,5 +102,47 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
                 let _ = wanted.done.send(Err(error));
             }
         }
+    }
+}
+
+/// Pause before a look-up that failed is tried again.
+const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// Finds out what happened to someone who sits here and was not told, once `at_least` is applied,
+/// and sees to it that they are. Tries until it knows, or they are gone.
+pub(super) async fn catch_up(
+    node: &Node,
+    queue: &Queue,
+    ticket: Ticket,
+    visitor: VisitorId,
+    mut at_least: Seq,
+) {
+    while queue.hall.visitor(ticket) == Some(visitor) && !node.shutdown.is_stopping() {
+        let Ok(found) = queue.lookups.find(visitor, at_least).await else {
+            tokio::time::sleep(RETRY_WAIT).await;
+            continue;
+        };
+        let Some(found) = found else { return };
+        match standing_of_code(found.standing) {
+            Some(Standing::Waiting) => {}
+            Some(Standing::Granted) => return queue.wants_token(ticket),
+            Some(Standing::Inside | Standing::Ended(_)) | None => {
+                return queue.hall.end(ticket, end_reason(found.standing));
+            }
+        }
+        let tell = |visitor, socket| queue.write(NodeFact::Reconnected(visitor, socket));
+        match found.node {
+            None => queue.hall.went(ticket, tell),
+            Some(elsewhere) if !node.is_me(elsewhere) => {
+                queue.hall.came_elsewhere(ticket, At(i64::MAX), tell);
+            }
+            Some(_) => queue.hall.came_here(ticket),
+        }
+        // Where the replica has moved on over them since, there is more to find out.
+        let view = queue.view();
+        if view.standpoint(ticket).is_some() || view.through() < found.through {
+            return;
+        }
+        at_least = view.through();
     }
 }

@@ -74,10 +74,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     let mut beat = tokio::time::interval(BEAT_EVERY);
     loop {
         tokio::select! {
-            _ = beat.tick() => {
-                let id = node.id().to_string();
-                log.say(subjects::beat("node", &id), Vec::new()).await;
-            }
+            _ = beat.tick() => node.beat().await,
             () = shutdown.stopped() => return Ok(()),
         }
     }
@@ -134,18 +131,26 @@ impl Node {
     }
 
     /// The log says that this node is dead. It goes on under another id, and says who is here.
-    fn reborn(&self, lost: NodeId) {
-        if lost != self.id() {
+    fn reborn(self: &Arc<Self>, lost: NodeId) {
+        if !self.is_me(lost) {
             return;
         }
-        let id = ids::node();
-        tracing::warn!(lost = %lost, id = %id, "declared lost; going on under another id");
-        self.ids.write().unwrap_or_else(PoisonError::into_inner).push(id);
-        for queue in self.all_queues() {
-            for (visitor, socket) in queue.hall.rename(id) {
-                queue.write(NodeFact::Reconnected(visitor, socket));
-            }
+        if lost == self.id() {
+            let id = ids::node();
+            tracing::warn!(lost = %lost, id = %id, "declared lost; going on under another id");
+            self.ids.write().unwrap_or_else(PoisonError::into_inner).push(id);
+            let node = Arc::clone(self);
+            // At once, so that nobody asks about an id that was never heard.
+            crate::shutdown::detached(async move { node.beat().await });
         }
+        for queue in self.all_queues() {
+            queue.claim_seats(self.id());
+        }
+    }
+
+    async fn beat(&self) {
+        let id = self.id().to_string();
+        self.log.say(subjects::beat("node", &id), Vec::new()).await;
     }
 
     fn known(&self, queue: &QueueId) -> Option<Arc<Queue>> {
@@ -233,6 +238,13 @@ impl Queue {
         if let Err(error) = self.appender.append(fact) {
             tracing::warn!(queue = %self.id, %error, "a fact could not be handed over");
         }
+    }
+
+    /// Tells the log of every seat that it knows under another id than this.
+    fn claim_seats(&self, node: NodeId) {
+        self.hall.rename(node, |visitor, socket| {
+            self.write(NodeFact::Reconnected(visitor, socket));
+        });
     }
 
     /// A token is to be had for this visitor, who sits here.

@@ -1,7 +1,7 @@
 //! What a node knows of a queue: a replica of the line, kept by the feed. Positions are looked up
 //! here and nowhere else; nothing in here is decided.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
@@ -14,6 +14,7 @@ use crate::queue::policy::Policy;
 use crate::wire;
 use crate::wire::feed::{Config, Delta, Frame, Snapshot, from_gaps};
 use crate::wire::socket::EndReason;
+use crate::wire::token::SKEW_SECONDS;
 
 /// Without a frame for this long the numbers may be old: three heartbeats.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -35,7 +36,8 @@ pub(super) struct View {
     tickets: u32,
     waiting: Places,
     unused: BTreeMap<Ticket, Jti>,
-    revoked: BTreeSet<Jti>,
+    /// Grants whose pass is refused, until its time is over by itself.
+    revoked: BTreeMap<Jti, i64>,
     policy: Policy,
     state: State,
     reason: Option<String>,
@@ -109,11 +111,12 @@ impl View {
         let mut view = Self {
             stream: snapshot.stream,
             through: Seq(snapshot.through),
-            last_delta: Seq(snapshot.last_delta),
+            // Whatever had no delta up to here has none for any projector.
+            last_delta: Seq(snapshot.last_delta.max(snapshot.through)),
             tickets: snapshot.tickets,
             waiting: Places::from_words(words),
             unused: snapshot.unused.iter().map(|g| (Ticket(g.ticket), Jti(g.jti))).collect(),
-            revoked: snapshot.revoked.into_iter().map(Jti).collect(),
+            revoked: snapshot.revoked.iter().map(|r| (Jti(r.jti), r.until)).collect(),
             policy: Policy::default(),
             state: State::default(),
             reason: None,
@@ -151,6 +154,7 @@ impl View {
         }
         if frame.through >= self.through.0 {
             self.through = Seq(frame.through);
+            self.last_delta = self.last_delta.max(self.through);
             self.behind_millis = frame.behind_millis;
             self.full_milli = frame.full_milli;
             self.pace_milli = frame.pace_milli;
@@ -234,7 +238,7 @@ impl View {
 
     /// Whether the pass of this grant is refused though its time is not over.
     pub(super) fn is_revoked(&self, jti: Jti) -> bool {
-        self.revoked.contains(&jti)
+        self.revoked.contains_key(&jti)
     }
 
     /// The policy.
@@ -298,7 +302,11 @@ impl View {
                 moved.ended.push((ticket, reason));
             }
         }
-        self.revoked.extend(delta.revoked.iter().copied().map(Jti));
+        if !delta.revoked.is_empty() {
+            let now = self.now().seconds() - i64::from(SKEW_SECONDS);
+            self.revoked.retain(|_, until| *until > now);
+            self.revoked.extend(delta.revoked.iter().map(|r| (Jti(r.jti), r.until)));
+        }
         moved.lost.extend(delta.lost.iter().copied().map(NodeId));
         if let Some(config) = &delta.config
             && self.configure(config).is_none()

@@ -4,7 +4,8 @@ use crate::queue::digest::{standing_code, state_code};
 use crate::queue::event::{At, Ticket};
 use crate::queue::line::{Change, End, Line, Standing};
 use crate::wire;
-use crate::wire::feed::{Came, Config, Delta, Ended, Grant, Joined, Snapshot, to_gaps};
+use crate::wire::feed::{Came, Config, Delta, Ended, Grant, Joined, Revoked, Snapshot, to_gaps};
+use crate::wire::token::SKEW_SECONDS;
 
 /// What an entry moved, for nodes; `None` when it moved nothing that they need to know.
 pub(super) fn delta(line: &Line, change: &Change, prev: u64) -> Option<Delta> {
@@ -87,11 +88,11 @@ fn ended(change: &Change) -> Vec<Ended> {
 }
 
 /// The passes of those who are done before their pass is over.
-fn revoked(line: &Line, change: &Change) -> Vec<[u8; 16]> {
+fn revoked(line: &Line, change: &Change) -> Vec<Revoked> {
     change.ended.iter().filter_map(|(ticket, end)| refused_pass(line, *ticket, *end)).collect()
 }
 
-fn refused_passes(line: &Line) -> Vec<[u8; 16]> {
+fn refused_passes(line: &Line) -> Vec<Revoked> {
     let places = (0..).map(Ticket).zip(line.places());
     let ended = places.filter_map(|(ticket, place)| match place.standing {
         Standing::Ended(end) => Some((ticket, end)),
@@ -100,10 +101,11 @@ fn refused_passes(line: &Line) -> Vec<[u8; 16]> {
     ended.filter_map(|(ticket, end)| refused_pass(line, ticket, end)).collect()
 }
 
-fn refused_pass(line: &Line, ticket: Ticket, end: End) -> Option<[u8; 16]> {
+fn refused_pass(line: &Line, ticket: Ticket, end: End) -> Option<Revoked> {
     let grant = line.grant(ticket)?;
     let redemption = grant.redeemed.as_ref()?;
-    let over: At = redemption.at.plus_seconds(redemption.seconds);
+    // For as long as anybody may still take it for good.
+    let over: At = redemption.at.plus_seconds(redemption.seconds).plus_seconds(SKEW_SECONDS);
     let early = matches!(end, End::Released | End::Removed | End::Left);
-    (early && over > line.at()).then_some(grant.jti.0)
+    (early && over > line.at()).then(|| Revoked { jti: grant.jti.0, until: over.seconds() })
 }

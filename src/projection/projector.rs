@@ -316,7 +316,7 @@ impl Projector {
     }
 
     async fn answer_waiting(&mut self) {
-        if self.waiting.is_empty() || self.stream.is_none() {
+        if self.waiting.is_empty() {
             return;
         }
         let now = clock::monotonic();
@@ -364,8 +364,11 @@ impl Projector {
         }
         let found = |id: &wire::id::Id| {
             let ticket = self.line.ticket(VisitorId(id.0))?;
-            let standing = standing_code(self.line.place(ticket)?.standing);
-            Some(PlaceFound { ticket: ticket.0, standing })
+            let place = self.line.place(ticket)?;
+            let standing = standing_code(place.standing);
+            let present = place.absent.is_none();
+            let node = present.then(|| wire::id::Id(self.line.nodes().id(place.node).0));
+            Some(PlaceFound { ticket: ticket.0, standing, node })
         };
         let places: Vec<Option<PlaceFound>> = asked.visitors.iter().map(found).collect();
         if places.iter().any(Option::is_none) && !question.is_end {

@@ -35,6 +35,8 @@ pub struct PlaceFound {
     pub ticket: u32,
     /// Their standing, as in the digest.
     pub standing: u8,
+    /// The node that they are on; none while they are absent.
+    pub node: Option<Id>,
 }
 
 /// Equal at an equal sequence, in every projector.

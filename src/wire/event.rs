@@ -21,7 +21,8 @@ pub const FACTS_PER_ENTRY_MAX: usize = 1_000;
 
 const TEXT_CHARS_MAX: usize = 300;
 const SECONDS_MAX: u64 = 30 * 86_400;
-const OUTAGE_SECONDS_MAX: u64 = 366 * 86_400;
+/// The longest outage that one fact can speak of.
+pub const OUTAGE_SECONDS_MAX: u32 = 366 * 86_400;
 const KEYS_MAX: usize = 16;
 
 /// Who may write an entry: the token of the subject before the kind.
@@ -371,7 +372,7 @@ fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
             keys: None,
             outage: Some(outage),
             ..
-        } => Setting::Outage { seconds: seconds(outage.0.seconds, OUTAGE_SECONDS_MAX)? },
+        } => Setting::Outage { seconds: seconds(outage.0.seconds, u64::from(OUTAGE_SECONDS_MAX))? },
         _ => return Err("a fact sets one of policy, state (with reason), keys, outage".to_owned()),
     };
     Ok(Configured { by, what })

@@ -56,7 +56,7 @@ pub struct Delta {
     /// Tickets whose place ended, by how.
     pub ended: Vec<Ended>,
     /// Grants whose pass is refused from now on.
-    pub revoked: Vec<[u8; 16]>,
+    pub revoked: Vec<Revoked>,
     /// Nodes that were declared lost.
     pub lost: Vec<[u8; 16]>,
     /// The configuration, when it changed.
@@ -92,6 +92,15 @@ pub struct Grant {
     pub ticket: u32,
     /// Its name.
     pub jti: [u8; 16],
+}
+
+/// A pass that is refused before its time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The grant.
+    pub jti: [u8; 16],
+    /// The pass' own end, seconds since 1970.
+    pub until: i64,
 }
 
 /// Places that ended in one way.
@@ -136,7 +145,7 @@ pub struct Snapshot {
     /// Grants not used yet.
     pub unused: Vec<Grant>,
     /// Grants whose pass is refused though its time is not over.
-    pub revoked: Vec<[u8; 16]>,
+    pub revoked: Vec<Revoked>,
     /// The configuration.
     pub config: Config,
     /// As in a frame.

@@ -18,7 +18,7 @@ pub const TOKEN_TYPE: &str = "admission+jwt";
 pub const PASS_TYPE: &str = "pass+jwt";
 
 /// Clocks that verify a token may differ by this much, in seconds.
-pub const SKEW_SECONDS: i64 = 30;
+pub const SKEW_SECONDS: u32 = 30;
 
 /// A longer text is no token of ours and is not looked at.
 const TOKEN_BYTES_MAX: usize = 2_048;
@@ -116,10 +116,10 @@ pub fn jwk(key: &PublicKey) -> serde_json::Value {
 
 /// Whether `now` is within a token's time, give or take [`SKEW_SECONDS`].
 pub fn in_time(claims: &Claims, now: At) -> Result<(), Invalid> {
-    if now.seconds() >= claims.exp + SKEW_SECONDS {
+    if now.seconds() >= claims.exp + i64::from(SKEW_SECONDS) {
         return Err(Invalid::Expired);
     }
-    if now.seconds() + SKEW_SECONDS < claims.nbf {
+    if now.seconds() + i64::from(SKEW_SECONDS) < claims.nbf {
         return Err(Invalid::NotOurs);
     }
     Ok(())

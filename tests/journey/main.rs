@@ -18,6 +18,7 @@ mod visitor;
 
 mod bad_input;
 mod kills;
+mod outages;
 mod places;
 mod tokens;
 mod whole;

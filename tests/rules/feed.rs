@@ -7,8 +7,8 @@ use anteroom::queue::event::{
 };
 use anteroom::queue::line::{Change, Line, Standing};
 use anteroom::wire::feed::{
-    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Joined, from_gaps, read_frame, to_gaps,
-    write,
+    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Joined, Revoked, from_gaps, read_frame,
+    to_gaps, write,
 };
 use proptest::prelude::*;
 
@@ -204,7 +204,7 @@ fn any_delta() -> impl Strategy<Value = Delta> {
                 admitted,
                 entered,
                 ended,
-                revoked: ids.0,
+                revoked: ids.0.into_iter().map(|jti| Revoked { jti, until: 0 }).collect(),
                 lost: ids.1,
                 config,
             }

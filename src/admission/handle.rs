@@ -1,0 +1,76 @@
+//! How a worker is reached, and what it is asked.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admission::command::{Done, Pass, Refused, What};
+use crate::queue::event::{State, VisitorId};
+use crate::queue::policy::Policy;
+use crate::wire::ask::Minted;
+
+/// A way to reach a worker. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Handle(pub(super) mpsc::Sender<Ask>);
+
+/// What a worker is asked.
+pub(super) enum Ask {
+    Command(What),
+    Redeem { token: String, key: Option<[u8; 32]>, done: Done<Pass> },
+    Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Vec<Option<Minted>>> },
+    Show { done: oneshot::Sender<Shown> },
+}
+
+/// What operators see of a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) configured: bool,
+    pub(super) halted: Option<String>,
+    pub(super) policy: Policy,
+    pub(super) state: State,
+    pub(super) reason: Option<String>,
+    pub(super) sequence: u64,
+    pub(super) waiting: u32,
+    pub(super) present: u32,
+    pub(super) unused: usize,
+    pub(super) inside: usize,
+    pub(super) visitors: usize,
+    pub(super) admitted: usize,
+}
+
+impl Handle {
+    /// Uses a token. `key` is the digest of the request's idempotency key.
+    pub(super) async fn redeem(
+        &self,
+        token: String,
+        key: Option<[u8; 32]>,
+    ) -> Result<Pass, Refused> {
+        self.ask(|done| Ask::Redeem { token, key, done }).await
+    }
+
+    /// Has something written, and comes back when it is folded.
+    pub(super) async fn command<T>(
+        &self,
+        command: impl FnOnce(Done<T>) -> What,
+    ) -> Result<T, Refused> {
+        self.ask(|done| Ask::Command(command(done))).await
+    }
+
+    /// The tokens of those of these visitors who have an unused grant.
+    pub(super) async fn mint(&self, visitors: Vec<VisitorId>) -> Option<Vec<Option<Minted>>> {
+        let (done, minted) = oneshot::channel();
+        self.0.try_send(Ask::Mint { visitors, done }).ok()?;
+        minted.await.ok()
+    }
+
+    /// What operators see.
+    pub(super) async fn show(&self) -> Option<Shown> {
+        let (done, shown) = oneshot::channel();
+        self.0.try_send(Ask::Show { done }).ok()?;
+        shown.await.ok()
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(Done<T>) -> Ask) -> Result<T, Refused> {
+        let (done, answer) = oneshot::channel();
+        self.0.try_send(ask(done)).map_err(|_| Refused::Unavailable)?;
+        answer.await.unwrap_or(Err(Refused::Unavailable))
+    }
+}

@@ -1,10 +1,14 @@
 //! Reading the log from a sequence on, in order and without a gap, for as long as one likes.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -75,6 +79,8 @@ const INFO_EVERY: Duration = Duration::from_secs(1);
 const SHORT_MAX: Duration = Duration::from_secs(10);
 /// A fetch whose next reply does not come within this is begun anew.
 const FETCH_WAIT_MAX: Duration = REQUEST_SECONDS_MAX;
+/// Messages read one by one when they can't be fetched together: about a tenth of a second.
+const SINGLE_MESSAGES: usize = 100;
 
 /// Follows the log of a queue from `next` on. With `identity`, only that stream will do.
 pub fn follow(
@@ -255,8 +261,37 @@ impl Log {
         count: usize,
     ) -> Result<Vec<Record>, FetchError> {
         let all = subjects::log_all(queue);
-        let found = self.fetch_messages(queue, next, &all, count).await?;
-        Ok(found.iter().filter_map(read_record).collect())
+        match self.fetch_messages(queue, next, &all, count).await {
+            Ok(found) => Ok(found.iter().filter_map(read_record).collect()),
+            Err(FetchError) => self.read_singly(queue, next, count.min(SINGLE_MESSAGES)).await,
+        }
+    }
+
+    /// The same messages as JSON. A header that is none breaks the connection of whoever is sent
+    /// it as it is; one hostile entry would keep every reader from all that follow.
+    async fn read_singly(
+        &self,
+        queue: &QueueId,
+        next: Seq,
+        count: usize,
+    ) -> Result<Vec<Record>, FetchError> {
+        let api = format!("$JS.API.STREAM.MSG.GET.{}", subjects::stream(queue));
+        let mut records = Vec::new();
+        let mut next = next;
+        while records.len() < count && self.is_connected() {
+            let request =
+                serde_json::json!({"seq": next.0, "next_by_subj": subjects::log_all(queue)});
+            let reply = self.client.request(api.clone(), request.to_string().into()).await;
+            let reply = reply.map_err(|_| FetchError)?;
+            let read: SingleJson =
+                serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
+            let Some(message) = read.message else { break };
+            let record = message.into_record().ok_or(FetchError)?;
+            next = Seq(record.seq.0 + 1);
+            records.push(record);
+        }
+        // None is for the one who asks to find out: it may be the end, or the server's bad day.
+        if records.is_empty() { Err(FetchError) } else { Ok(records) }
     }
 
     pub(super) async fn fetch_messages(
@@ -278,9 +313,14 @@ impl Log {
         let sent = self.client.publish_with_reply(api, inbox, request.to_string().into()).await;
         sent.map_err(|_| FetchError)?;
         let mut found = Vec::new();
+        let connection = self.connections();
         loop {
             let reply = tokio::time::timeout(FETCH_WAIT_MAX, replies.next()).await;
             let message = reply.ok().flatten().ok_or(FetchError)?;
+            // What comes on a new connection may follow on what was lost with the old one.
+            if self.connections() != connection {
+                return Err(FetchError);
+            }
             match message.status.map(|status| status.as_u16()) {
                 None => found.push(message),
                 // The end of a batch, and "nothing there".
@@ -288,6 +328,36 @@ impl Log {
                 Some(_) => return Err(FetchError),
             }
         }
+    }
+
+    /// How often this client has connected.
+    fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Deserialize)]
+struct SingleJson {
+    message: Option<MessageJson>,
+}
+
+#[derive(Deserialize)]
+struct MessageJson {
+    seq: u64,
+    time: String,
+    subject: String,
+    #[serde(default)]
+    data: String,
+}
+
+impl MessageJson {
+    fn into_record(self) -> Option<Record> {
+        Some(Record {
+            seq: Seq(self.seq),
+            stored: clock::parse_rfc3339(&self.time)?,
+            subject: self.subject,
+            payload: STANDARD.decode(self.data).ok()?.into(),
+        })
     }
 }
 

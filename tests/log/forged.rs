@@ -39,19 +39,42 @@ async fn headers_that_an_entry_brings_along_change_nothing_that_is_read() {
 }
 
 #[tokio::test]
-async fn an_entry_that_looks_like_the_servers_own_answer_is_read() {
-    for status in ["100 Idle", "204 EOB", "404 Message Not Found", "408 x", "503"] {
-        check(format!("NATS/1.0 {status}\r\n\r\n").as_bytes()).await;
-    }
+async fn entries_that_look_like_the_servers_own_answers_are_read() {
+    check(&[
+        b"NATS/1.0 100 Idle\r\nX: y\r\n\r\n",
+        b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n",
+        b"NATS/1.0 404 Message Not Found\r\nX: y\r\n\r\n",
+        b"NATS/1.0 408 Bad Request\r\n\r\n",
+        b"NATS/1.0 503\r\nX: y\r\n\r\n",
+        b"NATS/1.0 70000 ?\r\nX: y\r\n\r\n",
+    ])
+    .await;
 }
 
 #[tokio::test]
-async fn an_entry_whose_headers_are_broken_stops_no_reader() {
-    check(b"NATS/1.0\r\nX: y\r\n").await;
-    check(b"NATS/1.0\r\nX: y").await;
-    check(b"NATS/1.0\r\nno colon\r\n\r\n").await;
-    check(b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n").await;
-    check(b"nonsense\r\n\r\n").await;
+async fn entries_whose_headers_have_no_end_are_read() {
+    check(&[
+        b"NATS/1.0\r\nX: y\r\n",
+        b"NATS/1.0\r\nX: y",
+        b"NATS/1.0\r\nNats-Sequence:\r\n 900",
+        b"NATS/1.0\r\nX: y\r\n\r\nNats-Sequence: 900\r\n\r\n",
+        b"NATS/1.0\r\nX: \0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn entries_whose_headers_are_none_stop_no_reader() {
+    // No client can read these: each breaks the connection of whoever is sent it.
+    check(&[
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n",
+        b"NATS/1.0\r\n X y: z\r\n\r\n",
+        b"nonsense\r\nX: y\r\n\r\n",
+        b"x\r\n",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -71,25 +94,28 @@ async fn an_entry_as_long_as_the_server_allows_is_read() {
     assert_eq!(reader.up_to(5).await.len(), 1);
 }
 
-/// Asserts that an entry with these bytes as its headers is read, live and later, and what comes
-/// after it too.
-async fn check(headers: &[u8]) {
-    println!("{}", String::from_utf8_lossy(headers).escape_debug());
+/// Asserts that entries with these bytes as their headers are read, live and later, and what comes
+/// after them too.
+async fn check(all: &[&[u8]]) {
     let world = World::new().await;
     let node = world.raw("node").await;
     let log = world.log("projector").await;
     let mut live = Reader::from(&world, &log, 1, None);
     live.looked().await;
-    put(&node, "node.joined", &[], joined_json("ann")).await;
-    publish(&world, headers, joined_json("bob").as_bytes()).await;
-    put(&node, "node.joined", &[], joined_json("cid")).await;
+    for headers in all {
+        publish(&world, headers, joined_json("ann").as_bytes()).await;
+    }
+    let last = put(&node, "node.joined", &[], joined_json("bob")).await;
     let stored = world.stored().await;
-    let live = live.up_to(3).await;
+    assert_eq!(stored.len(), all.len() + 1);
+    let live = live.up_to(last).await;
     let log = world.log("projector").await;
-    let later = Reader::from(&world, &log, 1, None).up_to(3).await;
+    let later = Reader::from(&world, &log, 1, None).up_to(last).await;
     assert_eq!(live, later);
     for (record, stored) in live.iter().zip(stored) {
         assert_eq!(record.seq, Seq(stored.seq));
+        assert_eq!(record.subject, stored.subject);
+        assert_eq!(Some(record.stored), clock::parse_rfc3339(&stored.time));
         assert_eq!(record.payload, stored.payload);
     }
 }

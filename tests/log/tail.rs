@@ -29,9 +29,13 @@ impl Reader {
 
     /// The records up to this one.
     pub(crate) async fn up_to(&mut self, last: u64) -> Vec<Record> {
+        soon(self.read_up_to(last)).await
+    }
+
+    async fn read_up_to(&mut self, last: u64) -> Vec<Record> {
         let mut records = Vec::new();
         while self.next <= last {
-            match soon(self.heard.recv()).await.expect("the tail goes on") {
+            match self.heard.recv().await.expect("the tail goes on") {
                 Heard::Records(batch) => {
                     for record in batch {
                         assert_eq!(record.seq, Seq(self.next));
@@ -48,23 +52,30 @@ impl Reader {
 
     /// Waits for the next look at the stream: what came before it is read.
     pub(crate) async fn looked(&mut self) {
-        loop {
-            match soon(self.heard.recv()).await.expect("the tail goes on") {
-                Heard::Info(_) => return,
-                Heard::Away(_) => {}
-                other => panic!("{other:?}"),
+        soon(async {
+            loop {
+                match self.heard.recv().await.expect("the tail goes on") {
+                    Heard::Info(_) => return,
+                    Heard::Away(_) => {}
+                    Heard::Records(records) => panic!("nobody wrote, but {records:?}"),
+                    Heard::Halt(halt) => panic!("{halt}"),
+                }
             }
-        }
+        })
+        .await;
     }
 
     async fn halted(&mut self) -> Halt {
-        loop {
-            match soon(self.heard.recv()).await.expect("the tail says why it ends") {
-                Heard::Halt(halt) => return halt,
-                Heard::Info(_) | Heard::Away(_) => {}
-                Heard::Records(records) => panic!("read from another stream: {records:?}"),
+        soon(async {
+            loop {
+                match self.heard.recv().await.expect("the tail says why it ends") {
+                    Heard::Halt(halt) => return halt,
+                    Heard::Info(_) | Heard::Away(_) => {}
+                    Heard::Records(records) => panic!("read from another stream: {records:?}"),
+                }
             }
-        }
+        })
+        .await
     }
 }
 
@@ -127,28 +138,23 @@ async fn a_server_killed_while_it_stores_loses_nothing_that_it_acknowledged() {
     let name = |number: usize| format!("v{number}");
     let mut pending: Vec<Pending> =
         (0..FACTS).map(|number| appender.append(joined(&name(number), 1)).unwrap()).collect();
-    let mut told: Vec<Appended> = Vec::new();
-    for (number, pending) in pending.iter_mut().enumerate() {
-        if number == FACTS / 4 {
-            world.nats.kill();
-        }
-        if told.len() < FACTS / 4 {
-            told.push(soon(pending.known()).await.unwrap());
-        }
+    let mut told: Vec<Option<Appended>> = Vec::new();
+    for pending in &mut pending[..FACTS / 4] {
+        told.push(Some(soon(pending.known()).await.unwrap()));
     }
-    let mut unanswered = 0;
+    world.nats.kill();
     for pending in &mut pending[FACTS / 4..] {
-        match pending.known().now_or_never() {
-            Some(known) => told.push(known.unwrap()),
-            None => unanswered += 1,
-        }
+        told.push(pending.known().now_or_never().map(Result::unwrap));
     }
+    let unanswered = told.iter().filter(|told| told.is_none()).count();
     assert!(unanswered > 0, "the server died too late");
     world.nats.start();
-    let known = told.len();
-    for pending in &mut pending[known..] {
-        told.push(soon(pending.known()).await.unwrap());
+    for (told, pending) in told.iter_mut().zip(&mut pending) {
+        if told.is_none() {
+            *told = Some(soon(pending.known()).await.unwrap());
+        }
     }
+    let told: Vec<Appended> = told.into_iter().flatten().collect();
 
     let last = told.iter().map(|told| told.seq).max().unwrap();
     let records = reader.up_to(last.0).await;
@@ -166,9 +172,8 @@ async fn a_server_killed_while_it_stores_loses_nothing_that_it_acknowledged() {
         assert_eq!(found.remove(&visitor), Some(vec![*told]), "{number}");
     }
     assert!(found.is_empty());
-    let stored = world.stored().await;
-    assert_eq!(stored.len(), records.len());
-    println!("killed with {unanswered} of {FACTS} facts unanswered, {} entries", stored.len());
+    assert_eq!(world.stored().await.len(), records.len());
+    say(&format!("killed with {unanswered} of {FACTS} facts unanswered; {last:?} entries"));
 }
 
 #[tokio::test]
@@ -231,4 +236,9 @@ async fn what_no_reader_may_believe_is_void_and_what_is_newer_is_not() {
         .collect();
     let void = ["void", "void", "void", "void, fenced", "void, fenced"];
     assert_eq!(as_read, [["entry"].as_slice(), &void, &["version 2"]].concat());
+}
+
+#[expect(clippy::print_stdout, reason = "a kill test tells what it saw")]
+fn say(what: &str) {
+    println!("{what}");
 }

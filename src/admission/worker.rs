@@ -18,7 +18,7 @@ use crate::ids;
 use crate::log::connection::Log;
 use crate::log::publish::{PublishError, Stored};
 use crate::log::stream::Info;
-use crate::log::subjects::{self, QueueId};
+use crate::log::subjects::QueueId;
 use crate::log::tail::{self, Halt, Record};
 use crate::queue::admit::{self, DECISIONS_PER_ENTRY_MAX, Due, SCHEDULE};
 use crate::queue::event::{
@@ -26,9 +26,8 @@ use crate::queue::event::{
 };
 use crate::queue::line::{Line, Standing};
 use crate::shutdown::Shutdown;
-use crate::wire;
 use crate::wire::ask::{Minted, Refusal};
-use crate::wire::event::{OUTAGE_SECONDS_MAX, Read};
+use crate::wire::event::OUTAGE_SECONDS_MAX;
 use crate::wire::token::{self, TOKEN_TYPE};
 
 /// Questions and commands that wait for one worker; beyond it the asker is told to come back.
@@ -158,12 +157,10 @@ impl Worker {
     }
 
     fn apply(&mut self, record: &Record) {
-        let subject = subjects::writer_and_kind(&self.queue, &record.subject).unwrap_or_default();
-        let read = wire::event::read(subject, &record.payload);
-        if let Read::Newer { version } = read {
-            return self.halt(Halt::Newer { seq: record.seq, version });
-        }
-        let Some(entry) = read.into_entry() else { return };
+        let entry = match record.read(&self.queue) {
+            Ok((entry, _)) => entry,
+            Err(halt) => return self.halt(halt),
+        };
         self.note_service(record.stored, &entry);
         self.line.apply(record.seq, record.stored, &entry);
         if let (Some(in_flight), Entry::Decided(decision)) = (&mut self.in_flight, &entry)

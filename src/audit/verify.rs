@@ -7,13 +7,11 @@ use std::collections::BTreeSet;
 
 use crate::log::connection::Log;
 use crate::log::stream::StreamError;
-use crate::log::subjects::{self, QueueId};
+use crate::log::subjects::QueueId;
 use crate::log::tail::{FetchError, Halt, Record};
 use crate::queue::digest::{Chain, digest, hex};
 use crate::queue::event::{Admitted, Decision, Entry, Facts, Seq, Ticket, VisitorId};
 use crate::queue::line::{Change, Line};
-use crate::wire;
-use crate::wire::event::Read;
 
 /// Records read at once.
 const FETCHED_AT_ONCE: usize = 500;
@@ -107,15 +105,10 @@ impl Reading {
         if record.seq != expected {
             return Err(Halt::Gap { expected, found: record.seq });
         }
-        let subject = subjects::writer_and_kind(queue, &record.subject).unwrap_or_default();
-        let entry = match wire::event::read(subject, &record.payload) {
-            Read::Entry(entry) => entry,
-            Read::Void { fenced, why } => {
-                self.void(record.seq, format!("void entry: {why}"));
-                Entry::Void { fenced }
-            }
-            Read::Newer { version } => return Err(Halt::Newer { seq: record.seq, version }),
-        };
+        let (entry, why) = record.read(queue)?;
+        if let Some(why) = why {
+            self.void(record.seq, format!("void entry: {why}"));
+        }
         let judged = if let Entry::Decided(decision) = &entry {
             self.judge(record.seq, decision)
         } else {

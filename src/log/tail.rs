@@ -15,8 +15,10 @@ use crate::clock;
 use crate::log::connection::{Log, REQUEST_SECONDS_MAX};
 use crate::log::stream::{Info, StreamError};
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{At, Seq};
+use crate::queue::event::{At, Entry, Seq};
 use crate::shutdown::Shutdown;
+use crate::wire;
+use crate::wire::event::Read;
 
 /// One message of the log, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,19 @@ pub struct Record {
     pub subject: String,
     /// Its bytes.
     pub payload: Bytes,
+}
+
+impl Record {
+    /// What the fold applies, and of a void entry what is wrong with it. One of a newer version
+    /// halts the reader.
+    pub fn read(&self, queue: &QueueId) -> Result<(Entry, Option<String>), Halt> {
+        let subject = subjects::writer_and_kind(queue, &self.subject).unwrap_or_default();
+        match wire::event::read(subject, &self.payload) {
+            Read::Entry(entry) => Ok((entry, None)),
+            Read::Void { fenced, why } => Ok((Entry::Void { fenced }, Some(why))),
+            Read::Newer { version } => Err(Halt::Newer { seq: self.seq, version }),
+        }
+    }
 }
 
 /// What a reader hears.

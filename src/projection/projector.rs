@@ -21,7 +21,6 @@ use crate::queue::line::{Change, Line};
 use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::ask::{Answer, PlaceAnswer, PlaceFound, PlaceQuestion, Refusal, VerifyAnswer};
-use crate::wire::event::Read;
 use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame};
 
 /// Frames leave no closer together than this while things move; the first leaves at once.
@@ -167,15 +166,13 @@ impl Projector {
     }
 
     fn apply(&mut self, record: &Record) {
-        let subject = subjects::writer_and_kind(&self.queue, &record.subject).unwrap_or_default();
-        let read = wire::event::read(subject, &record.payload);
-        if let Read::Void { why, .. } = &read {
+        let (entry, why) = match record.read(&self.queue) {
+            Ok(read) => read,
+            Err(halt) => return self.halt(halt),
+        };
+        if let Some(why) = why {
             tracing::warn!(queue = %self.queue, seq = record.seq.0, why, "void entry");
         }
-        if let Read::Newer { version } = read {
-            return self.halt(Halt::Newer { seq: record.seq, version });
-        }
-        let Some(entry) = read.into_entry() else { return };
         let change = self.line.apply(record.seq, record.stored, &entry);
         self.chain = self.chain.then(record.seq, record.stored, &record.subject, &record.payload);
         if !change.void.is_empty() || change.void_entry.is_some() {

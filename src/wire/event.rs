@@ -53,17 +53,6 @@ pub enum Read {
     },
 }
 
-impl Read {
-    /// The entry that the fold applies; `None` when the reader must halt.
-    pub fn into_entry(self) -> Option<Entry> {
-        match self {
-            Self::Entry(entry) => Some(entry),
-            Self::Void { fenced, .. } => Some(Entry::Void { fenced }),
-            Self::Newer { .. } => None,
-        }
-    }
-}
-
 /// Reads a message: `subject` is what follows `anteroom.log.<queue>.`, as `node.joined`.
 pub fn read(subject: &str, payload: &[u8]) -> Read {
     match decode(subject, payload) {

@@ -11,11 +11,12 @@ use anteroom::log::connection::Log;
 use anteroom::log::stream::Limits;
 use anteroom::log::subjects::QueueId;
 use anteroom::queue::event::{
-    Configured, Decision, Facts, NodeId, Seq, Setting, Socket, State, VisitorId,
+    Configured, Decision, Entry, Facts, NodeId, Seq, Setting, Socket, State, VisitorId,
 };
 use anteroom::queue::line::Line;
 use anteroom::shutdown::Shutdown;
 use anteroom::wire;
+use anteroom::wire::event::Read;
 use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -190,7 +191,11 @@ pub(crate) fn fold(stored: &[Stored]) -> Line {
     let mut line = Line::default();
     for message in stored {
         let subject = message.subject.strip_prefix("anteroom.log.demo.").unwrap();
-        let entry = wire::event::read(subject, &message.payload).into_entry().unwrap();
+        let entry = match wire::event::read(subject, &message.payload) {
+            Read::Entry(entry) => entry,
+            Read::Void { fenced, .. } => Entry::Void { fenced },
+            Read::Newer { version } => panic!("version {version}"),
+        };
         line.apply(Seq(message.seq), clock::parse_rfc3339(&message.time).unwrap(), &entry);
     }
     line

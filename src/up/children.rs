@@ -1,6 +1,7 @@
 //! The supervised processes: started, started again with growing pauses, and stopped.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Child {
 
     fn output(&self) -> anyhow::Result<Stdio> {
         let Some(log) = &self.program.log else { return Ok(Stdio::from(std::io::stderr())) };
-        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
         Ok(file.with_context(|| format!("{} can't be written", log.display()))?.into())
     }
 

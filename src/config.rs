@@ -67,6 +67,10 @@ macro_rules! settings {
         impl Settings {
             const KEYS: &'static [&'static str] = &[$(stringify!($name)),*];
 
+            /// The environment variables that are read: what a supervisor keeps from its children,
+            /// whom it tells by flags what they need.
+            pub const ENVIRONMENT: &'static [&'static str] = &["ANTEROOM_CONFIG", $($env),*];
+
             fn given(&self) -> BTreeMap<&'static str, &String> {
                 let mut given = BTreeMap::new();
                 $(if let Some(value) = &self.$name { given.insert(stringify!($name), value); })*

@@ -16,7 +16,7 @@ use crate::up;
 pub enum QueueCommand {
     /// Create a queue, open
     Create(Change),
-    /// Replace the policy of a queue
+    /// Change values of a queue's policy, or with --policy replace it
     Set(Change),
     /// Show a queue
     Show(One),
@@ -96,7 +96,11 @@ pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
             (change.common, call)
         }
         QueueCommand::Set(change) => {
-            let policy = policy(&change)?;
+            let policy = match change.policy {
+                Some(_) => policy(&change)?,
+                // Single values go over those in force.
+                None => set_values(&change, in_force(&change)?)?,
+            };
             let call = Call::put(&change.queue, policy, false);
             (change.common, call)
         }
@@ -183,8 +187,18 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))
 }
 
+/// The policy that the queue has.
+fn in_force(change: &Change) -> anyhow::Result<Map<String, Value>> {
+    let path = format!("/admin/queues/{}", change.queue);
+    let (ok, mut body) = Call::get(&path).make(&change.common.at)?;
+    match body.get_mut("policy").map(Value::take) {
+        Some(Value::Object(policy)) if ok => Ok(policy),
+        _ => bail!("there is no queue {}", change.queue),
+    }
+}
+
 fn policy(change: &Change) -> anyhow::Result<Value> {
-    let mut policy = match &change.policy {
+    let policy = match &change.policy {
         None => Map::new(),
         Some(file) => {
             let text = read(file)?;
@@ -193,6 +207,10 @@ fn policy(change: &Change) -> anyhow::Result<Value> {
             parsed.with_context(|| format!("{} is neither TOML nor JSON", file.display()))?
         }
     };
+    set_values(change, policy)
+}
+
+fn set_values(change: &Change, mut policy: Map<String, Value>) -> anyhow::Result<Value> {
     for pair in &change.values {
         let (key, value) =
             pair.split_once('=').with_context(|| format!("{pair:?} is no KEY=VALUE"))?;

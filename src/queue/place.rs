@@ -90,7 +90,7 @@ pub struct Redemption {
 }
 
 impl Place {
-    /// A place as a store kept it; [`Line::restore`] ties it to its grant.
+    /// A place as a store kept it; [`Line::restore`](crate::queue::line::Line::restore) ties it to its grant.
     pub fn stored(visitor: VisitorId, joined: Seq, came: Seq, at_socket: (NodeIndex, u64)) -> Self {
         Self {
             visitor,

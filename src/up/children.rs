@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 use crate::clock;
+use crate::config::Settings;
 use crate::up::folder;
 use crate::up::lifeline::SUPERVISOR;
 
@@ -56,6 +57,9 @@ impl Child {
         }
         let name = self.program.name;
         let mut command = Command::new(&self.program.program);
+        for variable in Settings::ENVIRONMENT {
+            command.env_remove(variable);
+        }
         command
             .args(&self.program.arguments)
             .env(SUPERVISOR, std::process::id().to_string())

@@ -102,6 +102,9 @@ fn programs(
     let role = |name: &'static str, mut arguments: Vec<String>| {
         let nats = folder.nats_address(name);
         arguments.splice(0..0, [name.to_owned(), "--nats-file".to_owned(), path(nats)]);
+        if let Some(log) = config.log() {
+            arguments.extend(["--log".to_owned(), log.to_owned()]);
+        }
         Program { name, program: this.clone(), arguments, log: None }
     };
     let issuer = config.issuer();
@@ -166,7 +169,12 @@ async fn ready(folder: &Folder, addresses: &Addresses) -> anyhow::Result<Value> 
     let token = folder.operator_token_text()?;
     let auditor = folder.nats_address_text("auditor")?;
     let (node, operator) = (visitors.clone(), operators.clone());
-    let made = tokio::task::spawn_blocking(move || wait_for(&node, &operator, &token));
+    let (done, made) = tokio::sync::oneshot::channel();
+    // A thread of its own: nobody waits for it when we are asked to stop before it is done.
+    std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        // Then nobody listens either.
+        let _ = done.send(wait_for(&node, &operator, &token));
+    })?;
     made.await.context("the wait for readiness failed")??;
     Ok(json!({
         "waiting": format!("{visitors}/waiting/demo"),
@@ -223,7 +231,9 @@ fn announce(folder: &Folder, ready: &Value, told: &Told) -> anyhow::Result<()> {
         text("operator"),
         folder.operator_token().display()
     );
-    println!("  audit           anteroom audit verify demo --dir {}", folder.root().display());
+    let (program, dir) = (std::env::current_exe()?, folder.root().display());
+    println!("  auditor         the address in {dir}/run/nats-auditor.url, for any NATS client");
+    println!("  audit           {} audit verify demo --dir {dir}", program.display());
     println!("Ctrl-C stops everything. Started again on the same folder, it goes on where it was.");
     Ok(())
 }

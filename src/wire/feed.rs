@@ -198,7 +198,7 @@ pub fn read_snapshot(bytes: &[u8]) -> Result<Snapshot, NotFeed> {
     Ok(snapshot)
 }
 
-/// Reads what [`write`] wrote, to the last byte.
+/// Reads what [`write()`] wrote, to the last byte.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotFeed> {
     let read = bincode::serde::decode_from_slice(bytes, compact());
     let (message, used) = read.map_err(|error| NotFeed(error.to_string()))?;

@@ -88,6 +88,8 @@ async fn a_pause_is_told_with_its_reason_and_nobody_is_let_in_meanwhile() {
     assert!(code == 0 && text.starts_with("show: open\n"), "{text}");
     let (code, text) = system.run(&["queue", "create", "show"]);
     assert!(code == 1 && text.contains("queue_exists"), "{text}");
+    let (code, text) = system.run(&["queue", "set", "show", "--set", "title=Show"]);
+    assert!(code == 0 && text.contains("rate_per_minute = 600"), "the rest stays: {text}");
     let (code, text) =
         system.run(&["queue", "set", "show", "--set", "rate_per_minute=0", "--set", "colour=red"]);
     assert_eq!(code, 1);

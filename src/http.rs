@@ -25,7 +25,7 @@ use crate::shutdown::Shutdown;
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one connection that are buffered before a request is understood.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// A request must have come, and its answer gone, within this; the slowest wait for the log is less.
+/// A request must have come and be answered within this; the slowest wait for the log is less.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Pause after accepting failed, which happens when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use crate::admission::command::{Pass, Refused};
 use crate::admission::{NoWorker, Workers};
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::Heard;
-use crate::queue::event::VisitorId;
+use crate::queue::event::{At, VisitorId};
 use crate::wire::ask::{
     Answer, MintAnswer, MintQuestion, RedeemAnswer, RedeemQuestion, Refusal,
     VISITORS_PER_QUESTION_MAX,
@@ -96,7 +96,7 @@ async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<Redee
         None => None,
     };
     let worker = workers.find(queue).await.map_err(refused)?;
-    match worker.redeem(question.token, key).await {
+    match worker.redeem(question.token, key, At(question.until)).await {
         Ok(Pass { visitor, grant, redemption }) => {
             let pass = workers.signer.pass(queue, visitor, &grant, &redemption);
             let expires = redemption.at.plus_seconds(redemption.seconds).seconds();

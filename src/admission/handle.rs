@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::command::{Done, Pass, Refused, What};
-use crate::queue::event::{State, VisitorId};
+use crate::queue::event::{At, State, VisitorId};
 use crate::queue::policy::Policy;
 use crate::wire::ask::Minted;
 
@@ -14,7 +14,7 @@ pub(super) struct Handle(pub(super) mpsc::Sender<Ask>);
 /// What a worker is asked.
 pub(super) enum Ask {
     Command(What),
-    Redeem { token: String, key: Option<[u8; 32]>, done: Done<Pass> },
+    Redeem { token: String, key: Option<[u8; 32]>, until: At, done: Done<Pass> },
     Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Vec<Option<Minted>>> },
     Show { done: oneshot::Sender<Shown> },
 }
@@ -37,13 +37,15 @@ pub(super) struct Shown {
 }
 
 impl Handle {
-    /// Uses a token. `key` is the digest of the request's idempotency key.
+    /// Uses a token. `key` is the digest of the request's idempotency key; after `until`, by the
+    /// log's time, nobody waits for the answer.
     pub(super) async fn redeem(
         &self,
         token: String,
         key: Option<[u8; 32]>,
+        until: At,
     ) -> Result<Pass, Refused> {
-        self.ask(|done| Ask::Redeem { token, key, done }).await
+        self.ask(|done| Ask::Redeem { token, key, until, done }).await
     }
 
     /// Has something written, and comes back when it is folded.

@@ -69,7 +69,8 @@ async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
     let queues: Vec<QueueId> = workers.queues.lock().await.keys().cloned().collect();
     let mut shown = Vec::new();
     for queue in &queues {
-        if let Some(one) = workers.start(queue).await.show().await.filter(|one| one.configured) {
+        let one = settled(&workers.start(queue).await).await?;
+        if one.configured {
             shown.push(to_json(queue, &one));
         }
     }
@@ -81,7 +82,7 @@ async fn show(
     Path(queue): Path<String>,
 ) -> Result<Response, Problem> {
     let (queue, worker) = find(&workers, &queue).await?;
-    let shown = worker.show().await.ok_or_else(Problem::log_unavailable)?;
+    let shown = settled(&worker).await?;
     if !shown.configured {
         return Err(Problem::unknown_queue());
     }

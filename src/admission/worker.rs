@@ -34,6 +34,8 @@ use crate::wire::token::{self, TOKEN_TYPE};
 const WAITING_MAX: usize = 4_096;
 /// A command is given up after this: whoever asked has been told so by then.
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(4);
+/// Between two turns of a worker that runs there is a tick; after this it did not run.
+const STALL_MAX: Duration = Duration::from_secs(3);
 /// What time alone brings is looked for this often.
 const TICK: Duration = Duration::from_millis(50);
 /// Pause before a decision is tried again after the log failed.
@@ -106,6 +108,8 @@ struct InFlight {
     sending: Option<Sending>,
     /// It was sent and may be stored, whatever later attempts say.
     maybe_stored: bool,
+    /// An outage was written by somebody since it was sent.
+    outage_written: bool,
     /// Nobody waits for it any more; it is not sent again.
     abandoned: bool,
     /// Where it came back.
@@ -121,6 +125,7 @@ impl Worker {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turn = clock::monotonic();
         loop {
             tokio::select! {
                 Some(heard) = tail.recv() => self.hear(heard),
@@ -128,6 +133,12 @@ impl Worker {
                 outcome = sent(&mut self.in_flight) => self.sent(outcome),
                 _ = tick.tick() => {}
                 () = shutdown.stopped() => return,
+            }
+            let now = clock::monotonic();
+            if now.duration_since(std::mem::replace(&mut turn, now)) > STALL_MAX {
+                // We were stopped or starved: nothing is decided before we know what was missed.
+                self.end = None;
+                self.away = true;
             }
             self.settle();
             self.give_up_late_commands();
@@ -178,28 +189,32 @@ impl Worker {
     fn info(&mut self, info: &Info) {
         self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear(info.now);
         self.end = Some(info.last);
+        let gap =
+            self.served_at.map_or(0, |served_at| info.now.since(served_at) / NANOS_PER_SECOND);
+        if gap > OUTAGE_SECONDS_MIN {
+            // The log may have been there all the time: we were not.
+            self.away = true;
+        }
         if !self.away {
             self.served_at = Some(info.now);
         }
     }
 
-    /// What an entry says of when people could last be served. While we are away there are only the
-    /// entries to go by: a decision is service; a long silence may be the beginning of an outage,
-    /// even if nodes wrote after it, until somebody decides again.
+    /// What an entry that is about to be folded says of when people could last be served. A decision
+    /// is service. What nodes write proves only that the log was there, so it counts while nobody's
+    /// grace or grant was running, whom it could have cost something. What can't be known is taken in
+    /// the visitors' favour: an outage that is stated too long prolongs their time, and no more.
     fn note_service(&mut self, stored: At, entry: &Entry) {
-        let at = self.line.at();
         if let Entry::Decided(decision) = entry {
             self.served_at = Some(stored);
             if is_outage(&decision.facts) {
                 // Whoever wrote it, it is written.
                 self.outage = None;
+                if let Some(in_flight) = &mut self.in_flight {
+                    in_flight.outage_written = true;
+                }
             }
-        } else if at > At(0)
-            && stored.since(at) > OUTAGE_SECONDS_MIN * NANOS_PER_SECOND
-            && self.away
-        {
-            self.served_at = Some(self.served_at.map_or(at, |served| served.max(at)));
-        } else if self.away && self.served_at.is_none_or(|served| served >= at) {
+        } else if self.away && !self.someone_is_waited_for() {
             self.served_at = Some(stored);
         }
     }
@@ -231,7 +246,12 @@ impl Worker {
         let until = clock::monotonic() + COMMAND_WAIT_MAX;
         let what = match ask {
             Ask::Command(what) => what,
-            Ask::Redeem { token, key, done } => {
+            Ask::Redeem { until, done, .. } if until < self.now() => {
+                // Whoever asked was told that nothing was done.
+                let _ = done.send(Err(Refused::Gate(Refusal::LogUnavailable)));
+                return;
+            }
+            Ask::Redeem { token, key, done, .. } => {
                 let (issuer, queue) = (self.signer.issuer(), self.queue.as_str());
                 match token::verify(&token, TOKEN_TYPE, self.line.keys(), issuer, queue) {
                     Ok(claims) => {
@@ -365,7 +385,9 @@ impl Worker {
 
     /// An outage that was to be written and was not is still to be written.
     fn keep_outage(&mut self, in_flight: &InFlight) {
-        if let Some(seconds) = outage_seconds(&in_flight.decision.facts) {
+        if let Some(seconds) = outage_seconds(&in_flight.decision.facts)
+            && !in_flight.outage_written
+        {
             self.outage = self.outage.or(Some(seconds));
         }
     }
@@ -430,6 +452,7 @@ impl Worker {
             commands,
             sending: None,
             maybe_stored: false,
+            outage_written: false,
             abandoned: false,
             landed: None,
         });

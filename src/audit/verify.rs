@@ -66,15 +66,19 @@ pub enum AuditError {
 
 /// Reads the log of a queue from its first entry, to its end or to `until`, and judges it.
 pub async fn verify(log: &Log, queue: &QueueId, until: Option<Seq>) -> Result<Verdict, AuditError> {
-    match log.stream_info(queue).await {
-        Ok(_) => {}
+    let end = match log.stream_info(queue).await {
+        Ok(info) => until.map_or(info.last, |until| until.min(info.last)),
         Err(StreamError::Missing) => return Err(AuditError::UnknownQueue(queue.clone())),
         Err(StreamError::Away(_) | StreamError::Refused(_)) => return Err(FetchError.into()),
-    }
+    };
     let mut reading = Reading::default();
     loop {
         let next = Seq(reading.line.seq().0 + 1);
         let batch = log.fetch(queue, next, FETCHED_AT_ONCE).await?;
+        if batch.is_empty() && reading.line.seq() < end {
+            // A replica that lags: what it has is not all that there is.
+            return Err(FetchError.into());
+        }
         if batch.is_empty() {
             return Ok(reading.verdict());
         }

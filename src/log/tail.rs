@@ -172,6 +172,7 @@ impl Tail {
                 return Err(Halted::For(Halt::OtherStream));
             }
             Err(StreamError::Missing | StreamError::Away(_) | StreamError::Refused(_)) => {
+                self.short_since = None;
                 return Err(Halted::Away);
             }
         };

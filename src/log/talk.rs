@@ -76,7 +76,7 @@ impl Log {
     pub async fn answer_bytes(&self, question: &Heard, payload: Vec<u8>) {
         let Some(reply) = question.reply.clone() else { return };
         if let Err(error) = self.client.publish(reply, payload.into()).await {
-            tracing::debug!(%error, "could not be answered");
+            tracing::error!(%error, subject = question.subject, "could not be answered");
         }
     }
 

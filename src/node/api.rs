@@ -32,6 +32,9 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 /// An idempotency key is a UUID or the like.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 
+/// For so long admission's answer about a token is waited for, in seconds.
+const ANSWER_SECONDS: u32 = 5;
+
 const WAITING_TOKEN: HeaderName = HeaderName::from_static("x-waiting-token");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const VISITOR: HeaderName = HeaderName::from_static("x-anteroom-visitor");
@@ -243,7 +246,8 @@ async fn redeem_token(
     // Without a key of its own a request gets one that nobody else can present: several workers may
     // be asked, and each must know whether a redemption was this request's.
     let key = key.unwrap_or_else(|| ids::key_digest(&ids::node().to_string()));
-    let question = RedeemQuestion { token: token.to_owned(), key: Some(key) };
+    let until = queue.view().now().plus_seconds(ANSWER_SECONDS);
+    let question = RedeemQuestion { token: token.to_owned(), key: Some(key), until: until.0 };
     let answer: Result<RedeemAnswer, AskError> =
         node.log.gate(&queue.id, "redeem", &question).await;
     match answer {

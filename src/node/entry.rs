@@ -10,7 +10,7 @@ use crate::clock;
 use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
-use crate::node::hall::{Notice, Sitting};
+use crate::node::hall::{Notice, Sitting, Told};
 use crate::node::lookups::{self, Found};
 use crate::node::places::{JoinFound, Standpoint, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
@@ -174,12 +174,19 @@ async fn join(
     };
     queue.view_mut().appended(appended.seq);
     say_joined_or_go(node, queue, session, visitor, socket).await?;
-    match ticket_of(queue, appended).await {
+    let ticket = tokio::select! {
+        ticket = ticket_of(queue, appended) => ticket,
+        () = node.shutdown.stopped() => {
+            queue.write(NodeFact::Disconnected(visitor, socket));
+            return Err(End::Going(1 + socket.number % SPREAD_SECONDS));
+        }
+    };
+    match ticket {
         Some(ticket) => {
             let standing = standing_code(Standing::Waiting);
             let here = Some(socket.node);
             let found = Found { ticket, standing, node: here, through: appended.seq };
-            Ok(seat(node, queue, visitor, socket, found, false))
+            seat(node, queue, visitor, socket, found, Told::Yes)
         }
         // The visitor had a place before: it is theirs again, on this socket.
         None => {
@@ -297,24 +304,26 @@ async fn ticket_of(queue: &Queue, appended: Appended) -> Option<Ticket> {
 }
 
 /// Takes a seat for someone who was found in line or with a grant, and sees to it that whatever
-/// moved them before the seat was taken, and was told to nobody, still reaches them. `unconfirmed`
-/// says that the fact that brings them here has not come back yet.
+/// moved them before the seat was taken, and was told to nobody, still reaches them.
 fn seat(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
     visitor: VisitorId,
     socket: Socket,
     found: Found,
-    unconfirmed: bool,
-) -> Sitting {
-    let sitting = queue.hall.sit(found.ticket, visitor, socket, unconfirmed);
+    told: Told,
+) -> Result<Sitting, End> {
+    let sitting = queue.hall.sit(found.ticket, visitor, socket, told).ok_or(End::Replaced)?;
+    if told == Told::Sent {
+        queue.assert_here(found.ticket, visitor, socket);
+    }
     if socket.node != node.id() {
         // Declared lost meanwhile: the log has them as absent, under the id that we had.
         queue.claim_seats(node.id());
     }
     if standing_of_code(found.standing) == Some(Standing::Granted) {
         queue.wants_token(found.ticket);
-        return sitting;
+        return Ok(sitting);
     }
     let (waits, seen) = {
         let view = queue.view();
@@ -327,7 +336,7 @@ fn seat(
             lookups::catch_up(&node, &queue, found.ticket, visitor, seen).await;
         });
     }
-    sitting
+    Ok(sitting)
 }
 
 /// Takes up a place that the visitor has, and says JOINED.
@@ -374,10 +383,7 @@ async fn resume_quietly(
         }
     }
     let socket = node.next_socket();
-    if queue.appender.append(NodeFact::Reconnected(visitor, socket)).is_err() {
-        return Err(End::Unavailable(ErrorCode::LogUnavailable));
-    }
-    Ok(seat(node, queue, visitor, socket, found, true))
+    seat(node, queue, visitor, socket, found, Told::Sent)
 }
 
 /// The wait, from the first numbers to the end.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::log::append::NodeFact;
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::Listener;
@@ -14,8 +13,8 @@ use crate::node::places::{Missed, Moved, View};
 use crate::node::{NoQueue, Node, Queue, lookups};
 use crate::queue::event::Seq;
 use crate::wire;
-use crate::wire::ask::{Answer, Refusal};
-use crate::wire::feed::Frame;
+use crate::wire::ask::{Answer, Refusal, SnapshotQuestion};
+use crate::wire::feed::{Frame, SnapshotPart};
 
 /// Frames kept while a snapshot is under way: at 40 a second some ten seconds. Beyond it the
 /// oldest are dropped, and the snapshot is asked for once more.
@@ -27,16 +26,30 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a snapshot is asked for again.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 
-/// Takes the snapshot of a queue.
-pub(super) async fn snapshot(log: &Log, queue: &QueueId) -> Result<View, NoQueue> {
-    let answer = log.ask_bytes(subjects::ask(queue, "snapshot"), Vec::new()).await;
-    let answer = answer.map_err(|_| NoQueue::Unavailable)?;
-    if let Ok(snapshot) = wire::feed::read_snapshot(&answer) {
-        return View::new(snapshot).ok_or(NoQueue::Unavailable);
-    }
-    match serde_json::from_slice(&answer) {
-        Ok(Answer::<()>::No(Refusal::UnknownQueue)) => Err(NoQueue::Unknown),
-        _ => Err(NoQueue::Unavailable),
+/// Takes the snapshot of a queue, part by part, of a projector that has applied `at_least`.
+pub(super) async fn snapshot(log: &Log, queue: &QueueId, at_least: Seq) -> Result<View, NoQueue> {
+    let mut bytes = Vec::new();
+    let mut id = None;
+    loop {
+        let question = SnapshotQuestion { at_least: at_least.0, id, offset: bytes.len() as u64 };
+        let question = serde_json::to_vec(&question).unwrap_or_default();
+        let answer = log.ask_bytes(subjects::ask(queue, "snapshot"), question).await;
+        let answer = answer.map_err(|_| NoQueue::Unavailable)?;
+        let Ok(part) = wire::feed::read::<SnapshotPart>(&answer) else {
+            return match serde_json::from_slice(&answer) {
+                Ok(Answer::<()>::No(Refusal::UnknownQueue)) => Err(NoQueue::Unknown),
+                _ => Err(NoQueue::Unavailable),
+            };
+        };
+        if id.is_some_and(|id| id != part.id) || part.bytes.is_empty() {
+            return Err(NoQueue::Unavailable);
+        }
+        id = Some(part.id);
+        bytes.extend(part.bytes);
+        if bytes.len() as u64 >= part.total {
+            let snapshot = wire::feed::read_snapshot(&bytes).map_err(|_| NoQueue::Unavailable)?;
+            return View::new(snapshot).ok_or(NoQueue::Unavailable);
+        }
     }
 }
 
@@ -101,11 +114,14 @@ impl Follower {
     }
 
     fn ask_snapshot(&mut self, queue: QueueId, frame: Frame) {
-        self.waiting.insert(queue.clone(), vec![frame]);
         let (log, to_self) = (self.node.log.clone(), self.to_self.clone());
+        // What is heard from here on follows on this; an older one would leave a hole.
+        let at_least = Seq(frame.through);
+        self.waiting.insert(queue.clone(), vec![frame]);
         self.node.shutdown.spawn(async move {
-            let view = snapshot(&log, &queue).await.ok();
+            let view = snapshot(&log, &queue, at_least).await.ok();
             if view.is_none() {
+                tracing::warn!(%queue, "no snapshot is to be had; asking again");
                 tokio::time::sleep(RETRY_WAIT).await;
             }
             // Nobody takes it when the node is stopping.
@@ -163,13 +179,16 @@ impl Follower {
         for (ticket, reason) in &moved.ended {
             queue.hall.end(*ticket, *reason);
         }
-        for (ticket, node, at) in &moved.came {
-            if self.node.is_me(*node) {
-                queue.hall.came_here(*ticket);
-            } else {
-                queue.hall.came_elsewhere(*ticket, *at, |visitor, socket| {
-                    queue.write(NodeFact::Reconnected(visitor, socket));
-                });
+        for came in &moved.came {
+            let is_me = self.node.is_me(came.node);
+            for ticket in came.tickets.iter().copied() {
+                if is_me {
+                    queue.hall.came_here(ticket);
+                } else {
+                    queue.hall.came_elsewhere(ticket, came.seq, came.at, |visitor, socket| {
+                        queue.assert_here(ticket, visitor, socket);
+                    });
+                }
             }
         }
         for lost in &moved.lost {

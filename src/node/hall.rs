@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-use crate::queue::event::{At, NodeId, Socket, Ticket, VisitorId};
+use crate::queue::event::{At, NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::wire::ask::Minted;
 use crate::wire::socket::EndReason;
 
@@ -45,9 +45,18 @@ struct Seat {
     to_socket: Option<mpsc::Sender<Notice>>,
     /// When the seat was last taken over without a fact, by the log's time.
     claimed: Option<At>,
-    /// The fact that brought the visitor here has not come back yet: whatever the log says of other
-    /// nodes meanwhile is older.
-    unconfirmed: bool,
+    told: Told,
+}
+
+/// Whether the log's latest word about a visitor is that they are on this seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// As far as is known.
+    Yes,
+    /// The fact that says so is on its way.
+    Sent,
+    /// It is stored at this entry, and has not come back by the feed yet.
+    Stored(Seq),
 }
 
 /// A socket's hold on a seat, until another takes it.
@@ -58,16 +67,21 @@ pub(super) struct Sitting {
 }
 
 impl Hall {
-    /// Takes a seat that the log was told of; `unconfirmed` if that has not come back yet. Whoever was
-    /// on it is told that they are replaced.
+    /// Takes a seat. Whoever was on it is told that they are replaced; `None` when a later socket of
+    /// this node has it already.
     pub(super) fn sit(
         &self,
         ticket: Ticket,
         visitor: VisitorId,
         socket: Socket,
-        unconfirmed: bool,
-    ) -> Sitting {
+        told: Told,
+    ) -> Option<Sitting> {
         let mut seats = self.lock();
+        let before = seats.by_ticket.get(&ticket).map(|seat| seat.socket);
+        if before.is_some_and(|before| before.node == socket.node && before.number > socket.number)
+        {
+            return None;
+        }
         let (sitting, to_socket) = seats.next(ticket);
         seats.tickets.insert(visitor, ticket);
         let number = sitting.number;
@@ -77,12 +91,12 @@ impl Hall {
             sitting: number,
             to_socket: Some(to_socket),
             claimed: None,
-            unconfirmed,
+            told,
         };
         if let Some(before) = seats.by_ticket.insert(ticket, seat) {
             before.tell(Notice::Replaced);
         }
-        sitting
+        Some(sitting)
     }
 
     /// Takes the seat that the visitor has here already; no fact is needed for that. `now` is the
@@ -137,42 +151,63 @@ impl Hall {
         }
     }
 
-    /// The log says that the visitor came here.
-    pub(super) fn came_here(&self, ticket: Ticket) {
-        if let Some(seat) = self.lock().by_ticket.get_mut(&ticket) {
-            seat.unconfirmed = false;
+    /// The fact that brought the visitor to this socket is stored.
+    pub(super) fn stored(&self, ticket: Ticket, socket: Socket, seq: Seq) {
+        let mut seats = self.lock();
+        let seat = seats.by_ticket.get_mut(&ticket).filter(|seat| seat.socket == socket);
+        if let Some(seat) = seat.filter(|seat| seat.told == Told::Sent) {
+            seat.told = Told::Stored(seq);
         }
     }
 
-    /// The log says that the visitor came to another node at this time. Where they came here after
-    /// that, and no fact says so, `tell` is given the fact that does.
+    /// Whether this socket is the one that the seat stands for in the log.
+    pub(super) fn holds(&self, ticket: Ticket, socket: Socket) -> bool {
+        self.lock().by_ticket.get(&ticket).is_some_and(|seat| seat.socket == socket)
+    }
+
+    /// The log says that the visitor came here.
+    pub(super) fn came_here(&self, ticket: Ticket) {
+        if let Some(seat) = self.lock().by_ticket.get_mut(&ticket) {
+            seat.told = Told::Yes;
+        }
+    }
+
+    /// The log says, by the entry `seq`, that the visitor came to another node at this time. Where
+    /// they came here after that, and no fact says so, `tell` is given the fact that does.
     pub(super) fn came_elsewhere(
         &self,
         ticket: Ticket,
+        seq: Seq,
         at: At,
         tell: impl FnOnce(VisitorId, Socket),
     ) {
         let mut seats = self.lock();
         let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
-        if seat.unconfirmed {
+        if !seat.is_older_than(seq) {
             return;
         }
         let came_back = seat.claimed.take().is_some_and(|claimed| at < claimed);
         if came_back && seat.to_socket.is_some() {
-            seat.unconfirmed = true;
+            seat.told = Told::Sent;
             tell(seat.visitor, seat.socket);
         } else if let Some(seat) = seats.remove(ticket) {
             seat.tell(Notice::Replaced);
         }
     }
 
-    /// The log has the visitor as absent, though they are here: `tell` is given the fact that says so.
-    pub(super) fn went(&self, ticket: Ticket, tell: impl FnOnce(VisitorId, Socket)) {
+    /// The log has the visitor, up to the entry `seq`, as absent. Where they are here, `tell` is given
+    /// the fact that says so; an empty seat is given up, so that whoever comes back is written.
+    pub(super) fn went(&self, ticket: Ticket, seq: Seq, tell: impl FnOnce(VisitorId, Socket)) {
         let mut seats = self.lock();
         let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
-        if !seat.unconfirmed && seat.to_socket.is_some() {
-            seat.unconfirmed = true;
+        if !seat.is_older_than(seq) {
+            return;
+        }
+        if seat.to_socket.is_some() {
+            seat.told = Told::Sent;
             tell(seat.visitor, seat.socket);
+        } else {
+            seats.remove(ticket);
         }
     }
 
@@ -188,12 +223,12 @@ impl Hall {
 
     /// Every seat is this node's from now on: `tell` is given the facts about those that were of
     /// another id.
-    pub(super) fn rename(&self, node: NodeId, mut tell: impl FnMut(VisitorId, Socket)) {
-        for seat in self.lock().by_ticket.values_mut() {
+    pub(super) fn rename(&self, node: NodeId, mut tell: impl FnMut(Ticket, VisitorId, Socket)) {
+        for (ticket, seat) in &mut self.lock().by_ticket {
             if seat.socket.node != node {
                 seat.socket.node = node;
-                seat.unconfirmed = true;
-                tell(seat.visitor, seat.socket);
+                seat.told = Told::Sent;
+                tell(*ticket, seat.visitor, seat.socket);
             }
         }
     }
@@ -218,6 +253,15 @@ impl Seats {
 }
 
 impl Seat {
+    /// Whether an entry of the log is newer than what brought the visitor to this seat.
+    fn is_older_than(&self, seq: Seq) -> bool {
+        match self.told {
+            Told::Yes => true,
+            Told::Sent => false,
+            Told::Stored(stored) => stored < seq,
+        }
+    }
+
     fn tell(&self, notice: Notice) {
         if let Some(to_socket) = &self.to_socket {
             // A socket that reads none of its notices is dropped at its deadline.

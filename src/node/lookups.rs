@@ -1,11 +1,10 @@
 //! Questions to a projector, asked for many visitors at once: one is under way, and whoever comes
 //! meanwhile goes into the next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-
-use crate::log::append::NodeFact;
 
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
@@ -112,7 +111,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// and sees to it that they are. Tries until it knows, or they are gone.
 pub(super) async fn catch_up(
     node: &Node,
-    queue: &Queue,
+    queue: &Arc<Queue>,
     ticket: Ticket,
     visitor: VisitorId,
     mut at_least: Seq,
@@ -130,19 +129,23 @@ pub(super) async fn catch_up(
                 return queue.hall.end(ticket, end_reason(found.standing));
             }
         }
-        let tell = |visitor, socket| queue.write(NodeFact::Reconnected(visitor, socket));
+        let tell = |visitor, socket| queue.assert_here(ticket, visitor, socket);
         match found.node {
-            None => queue.hall.went(ticket, tell),
+            None => queue.hall.went(ticket, found.through, tell),
             Some(elsewhere) if !node.is_me(elsewhere) => {
-                queue.hall.came_elsewhere(ticket, At(i64::MAX), tell);
+                queue.hall.came_elsewhere(ticket, found.through, At(i64::MAX), tell);
             }
             Some(_) => queue.hall.came_here(ticket),
         }
         // Where the replica has moved on over them since, there is more to find out.
-        let view = queue.view();
-        if view.standpoint(ticket).is_some() || view.through() < found.through {
+        let (waits, seen) = {
+            let view = queue.view();
+            (view.standpoint(ticket).is_some(), view.through())
+        };
+        if waits || seen < found.through {
             return;
         }
-        at_least = view.through();
+        at_least = seen;
+        tokio::time::sleep(RETRY_WAIT).await;
     }
 }

@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock;
 use crate::ids;
-use crate::log::append::{Appender, NodeFact};
+use crate::log::append::{AppendError, Appender, NodeFact};
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{NodeId, Socket, Ticket, VisitorId};
+use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::shutdown::Shutdown;
 
 mod api;
@@ -36,6 +36,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Connections at once, sockets and requests: what a process' descriptors allow, less those that
 /// the process needs for itself.
 const CONNECTIONS_MAX: usize = 19_000;
+/// Pause before a visitor's return that the log did not take is handed over again.
+const ASSERT_AGAIN: Duration = Duration::from_secs(1);
 /// A queue that nobody knew is not asked for again within this.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
 /// Names of such queues that are remembered; anyone can make names up.
@@ -171,7 +173,7 @@ impl Node {
         if self.was_unknown(&id) {
             return Err(NoQueue::Unknown);
         }
-        let learnt = feed::snapshot(&self.log, &id).await;
+        let learnt = feed::snapshot(&self.log, &id, Seq(0)).await;
         match learnt {
             Ok(view) => Ok(self.add(id, view)),
             Err(NoQueue::Unknown) => {
@@ -241,9 +243,36 @@ impl Queue {
     }
 
     /// Tells the log of every seat that it knows under another id than this.
-    fn claim_seats(&self, node: NodeId) {
-        self.hall.rename(node, |visitor, socket| {
-            self.write(NodeFact::Reconnected(visitor, socket));
+    fn claim_seats(self: &Arc<Self>, node: NodeId) {
+        self.hall.rename(node, |ticket, visitor, socket| self.assert_here(ticket, visitor, socket));
+    }
+
+    /// Tells the log that a visitor is on this socket, again and again until it knows, they are on
+    /// another, or gone: one who is here must not be taken for absent.
+    fn assert_here(self: &Arc<Self>, ticket: Ticket, visitor: VisitorId, socket: Socket) {
+        let fact = NodeFact::Reconnected(visitor, socket);
+        // At once, so that it stands before whatever is said of the visitor next.
+        let mut handed_over = self.appender.append(fact);
+        let queue = Arc::clone(self);
+        crate::shutdown::detached(async move {
+            loop {
+                let fate = match &mut handed_over {
+                    Ok(pending) => pending.known().await,
+                    Err(error) => Err(error.clone()),
+                };
+                match fate {
+                    Ok(appended) => return queue.hall.stored(ticket, socket, appended.seq),
+                    Err(AppendError::Stopping) => return,
+                    Err(error) => {
+                        tracing::warn!(queue = %queue.id, %error, "a visitor's return is not written");
+                    }
+                }
+                tokio::time::sleep(ASSERT_AGAIN).await;
+                if !queue.hall.holds(ticket, socket) {
+                    return;
+                }
+                handed_over = queue.appender.append(fact);
+            }
         });
     }
 

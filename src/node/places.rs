@@ -63,8 +63,16 @@ struct Joins {
 pub(super) struct Moved {
     pub(super) admitted: Vec<Ticket>,
     pub(super) ended: Vec<(Ticket, EndReason)>,
-    pub(super) came: Vec<(Ticket, NodeId, At)>,
+    pub(super) came: Vec<Came>,
     pub(super) lost: Vec<NodeId>,
+}
+
+/// Visitors who came to a node, by one entry of the log.
+pub(super) struct Came {
+    pub(super) seq: Seq,
+    pub(super) at: At,
+    pub(super) node: NodeId,
+    pub(super) tickets: Vec<Ticket>,
 }
 
 /// Why a frame could not be taken.
@@ -123,7 +131,7 @@ impl View {
             keys: Vec::new(),
             full_milli: snapshot.full_milli,
             pace_milli: snapshot.pace_milli,
-            behind_millis: 0,
+            behind_millis: snapshot.behind_millis,
             heard: clock::monotonic(),
             clock: LogClock::new(At(snapshot.now)),
             joins: VecDeque::new(),
@@ -280,9 +288,12 @@ impl View {
             }
         }
         if let Some(came) = &delta.came {
-            let node = NodeId(came.node);
-            let at = At(came.at);
-            moved.came.extend(came.tickets.iter().map(|ticket| (Ticket(*ticket), node, at)));
+            moved.came.push(Came {
+                seq: Seq(delta.seq),
+                at: At(came.at),
+                node: NodeId(came.node),
+                tickets: came.tickets.iter().copied().map(Ticket).collect(),
+            });
         }
         for grant in &delta.admitted {
             let ticket = Ticket(grant.ticket);

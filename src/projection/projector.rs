@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::clock::{self, LogClock};
+use crate::ids;
 use crate::log::connection::Log;
 use crate::log::stream::Info;
 use crate::log::subjects::{self, QueueId};
@@ -20,8 +21,12 @@ use crate::queue::event::{At, Seq, VisitorId};
 use crate::queue::line::{Change, Line};
 use crate::shutdown::Shutdown;
 use crate::wire;
-use crate::wire::ask::{Answer, PlaceAnswer, PlaceFound, PlaceQuestion, Refusal, VerifyAnswer};
-use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame};
+use crate::wire::ask::{
+    Answer, PlaceAnswer, PlaceFound, PlaceQuestion, Refusal, SnapshotQuestion, VerifyAnswer,
+};
+use crate::wire::feed::{
+    Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, PART_BYTES_MAX, SnapshotPart,
+};
 
 /// Frames leave no closer together than this while things move; the first leaves at once.
 const FRAME_EVERY: Duration = Duration::from_millis(25);
@@ -30,6 +35,9 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint is begun after this time or this many entries: what a restart folds again.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const CHECKPOINT_ENTRIES: u64 = 50_000;
+/// A snapshot is given out to everyone who asks within this and whom it is new enough for: the parts
+/// of a large one are fetched in less, and many nodes that ask at once cost one encoding.
+const SNAPSHOT_KEPT: Duration = Duration::from_secs(1);
 /// A question waits at most this long for the entry that it depends on.
 const QUESTION_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -68,7 +76,13 @@ pub(super) struct Projector {
     store: Store,
     dirty: BTreeSet<u32>,
     stored: Seq,
+    /// The last entry at which a checkpoint was handed over, taken or not.
+    tried: Seq,
     waiting: Vec<Question>,
+    /// The encoded snapshot that is being given out, by parts, and its name.
+    snapshot: Option<(u64, Vec<u8>)>,
+    /// What it is of, and when it was encoded.
+    encoded: Option<(Seq, Instant)>,
     to_self: mpsc::WeakSender<Question>,
 }
 
@@ -96,6 +110,7 @@ impl Projector {
             dir,
             last_delta: line.seq().0,
             stored: line.seq(),
+            tried: line.seq(),
             line,
             chain,
             stream,
@@ -108,6 +123,8 @@ impl Projector {
             store,
             dirty: BTreeSet::new(),
             waiting: Vec::new(),
+            snapshot: None,
+            encoded: None,
             to_self,
         })
     }
@@ -131,7 +148,7 @@ impl Projector {
                 _ = checkpoint.tick() => self.checkpoint(),
             }
             self.answer_waiting().await;
-            if self.line.seq().0 - self.stored.0 >= CHECKPOINT_ENTRIES {
+            if self.line.seq().0 - self.tried.0 >= CHECKPOINT_ENTRIES {
                 self.checkpoint();
             }
         }
@@ -273,6 +290,7 @@ impl Projector {
             self.reopen_store(&why);
         }
         let Some(stream) = self.stream.filter(|_| self.line.seq() > self.stored) else { return };
+        self.tried = self.line.seq();
         let pages = self.dirty.iter().copied();
         if self.store.try_write(Checkpoint::new(stream, self.chain, &self.line, pages)) {
             self.stored = self.line.seq();
@@ -303,7 +321,7 @@ impl Projector {
             }
             // A queue that is just being made: it is there in a moment.
             Some("snapshot") if !self.is_configured() => self.waiting.push(question),
-            Some("snapshot") => self.snapshot(&question).await,
+            Some("snapshot") => self.snapshot(question).await,
             // Of everything that was there when it was asked, so that two answers can be compared.
             Some("verify") if !question.is_end => self.wait_for_end(question),
             Some("verify") => self.verify(&question).await,
@@ -328,15 +346,51 @@ impl Projector {
         }
     }
 
-    async fn snapshot(&self, question: &Question) {
+    async fn snapshot(&mut self, mut question: Question) {
+        let asked = serde_json::from_slice::<SnapshotQuestion>(&question.heard.payload);
+        let Ok(asked) = asked else { return self.refuse(&question, Refusal::BadQuestion).await };
+        question.at_least = question.at_least.max(Seq(asked.at_least));
+        if question.at_least > self.line.seq() {
+            return self.waiting.push(question);
+        }
+        if asked.id.is_none() {
+            self.encode_snapshot(Seq(asked.at_least));
+        }
+        let Some((id, bytes)) = &self.snapshot else { return };
+        if asked.id.is_some_and(|asked| asked != *id) {
+            // Another projector's, or one that others' questions have replaced: asked for anew.
+            return;
+        }
+        let from = usize::try_from(asked.offset).unwrap_or(usize::MAX).min(bytes.len());
+        let to = from.saturating_add(PART_BYTES_MAX).min(bytes.len());
+        let part = SnapshotPart {
+            id: *id,
+            total: bytes.len() as u64,
+            bytes: bytes.get(from..to).unwrap_or_default().to_vec(),
+        };
+        self.log.answer_bytes(&question.heard, wire::feed::write(&part)).await;
+    }
+
+    /// Encodes the snapshot, unless one that is new enough is at hand.
+    fn encode_snapshot(&mut self, at_least: Seq) {
+        let now = clock::monotonic();
+        let recent = self.encoded.filter(|(_, at)| now.duration_since(*at) < SNAPSHOT_KEPT);
+        if recent.is_some_and(|(seq, _)| seq >= at_least) {
+            return;
+        }
+        self.encoded = Some((self.line.seq(), now));
         let mut snapshot = delta::snapshot(&self.line);
-        snapshot.stream = self.stream.unwrap_or_default().0;
-        snapshot.last_delta = self.last_delta;
-        snapshot.now = self.now().0;
-        snapshot.inside = self.inside();
-        snapshot.full_milli = self.full_milli();
-        snapshot.pace_milli = self.pace.per_minute_milli(self.now(), self.line.policy());
-        self.log.answer_bytes(&question.heard, wire::feed::write(&snapshot)).await;
+        let frame = self.empty_frame();
+        snapshot.stream = frame.stream;
+        snapshot.last_delta = frame.last_delta;
+        snapshot.now = frame.now;
+        snapshot.behind_millis = frame.behind_millis;
+        snapshot.inside = frame.inside;
+        snapshot.full_milli = frame.full_milli;
+        snapshot.pace_milli = frame.pace_milli;
+        let [a, b, c, d, e, f, g, h, ..] = ids::node().0;
+        let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        self.snapshot = Some((id, wire::feed::write(&snapshot)));
     }
 
     async fn verify(&self, question: &Question) {

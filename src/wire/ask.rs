@@ -39,6 +39,18 @@ pub struct PlaceFound {
     pub node: Option<Id>,
 }
 
+/// The snapshot of a queue, please, from this byte on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotQuestion {
+    /// The entry that must be applied before the answer.
+    pub at_least: u64,
+    /// Which snapshot is to be gone on with; a new one without.
+    pub id: Option<u64>,
+    /// Bytes of it that are here already.
+    pub offset: u64,
+}
+
 /// Equal at an equal sequence, in every projector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyAnswer {
@@ -83,6 +95,8 @@ pub struct RedeemQuestion {
     pub token: String,
     /// SHA-256 of the request's idempotency key, hexadecimal.
     pub key: Option<String>,
+    /// The log's time after which nobody waits for the answer, in nanoseconds.
+    pub until: i64,
 }
 
 /// The pass that it gave.

@@ -151,11 +151,27 @@ pub struct Snapshot {
     /// As in a frame.
     pub now: i64,
     /// As in a frame.
+    pub behind_millis: u32,
+    /// As in a frame.
     pub inside: u32,
     /// As in a frame.
     pub full_milli: u16,
     /// As in a frame.
     pub pace_milli: Option<u64>,
+}
+
+/// Bytes of a snapshot in one message: well below the server's limit of 1 MiB.
+pub const PART_BYTES_MAX: usize = 512 * 1024;
+
+/// A part of an encoded snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    /// Which snapshot.
+    pub id: u64,
+    /// Its bytes in all.
+    pub total: u64,
+    /// Those from the offset that was asked for.
+    pub bytes: Vec<u8>,
 }
 
 /// Why bytes are no frame or snapshot.
@@ -210,7 +226,7 @@ fn version(version: u16) -> Result<(), NotFeed> {
 }
 
 /// Numbers in as few bytes as they need. A claimed length allocates nothing before its bytes came,
-/// and nothing above 16 MiB is read at all.
+/// and nothing above 64 MiB is read at all.
 fn compact() -> Configuration<
     bincode::config::LittleEndian,
     bincode::config::Varint,
@@ -219,4 +235,4 @@ fn compact() -> Configuration<
     bincode::config::standard().with_limit::<READ_BYTES_MAX>()
 }
 
-const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024 * 1024;

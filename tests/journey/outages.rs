@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::checker::{Entry, read};
-use crate::system::{System, signal};
+use crate::system::{System, post, signal};
 use crate::visitor::{Visitor, connection_id, key};
 
 fn count(entries: &[Entry], kind: &str) -> usize {
@@ -89,4 +89,32 @@ async fn a_node_that_is_started_again_is_not_taken_for_dead() {
     let entries = read(&system, "line").await;
     assert_eq!(count(&entries, "node_lost"), 0, "it was heard, or not long enough unheard");
     assert_eq!(count(&entries, "reconnected"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_could_not_be_used_while_admission_stood_still_can_be_used_after_it() {
+    let system = System::start("stalled");
+    let policy = json!({"rate_per_minute": 1, "token_seconds": 8});
+    system.queue("brief", &policy);
+    let url = system.socket(0, "brief");
+    let mut first = Visitor::join(&url, &key()).await;
+    let admitted = first.until("ADMITTED").await;
+    let token = json!({"token": admitted["payload"]["token"]});
+    let admission = system.pid("admission");
+    signal(admission, Signal::STOP);
+    // Nodes go on writing meanwhile, and what is asked of admission is not carried out later.
+    let redeem = format!("{}/api/tokens/redeem", system.node(0));
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(Visitor::join(&url, &key()).await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (status, problem) = post(&redeem, &token);
+    assert_eq!((status, &problem["code"]), (503, &json!("log_unavailable")));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    signal(admission, Signal::CONT);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let entries = read(&system, "brief").await;
+    assert_eq!((count(&entries, "redeemed"), count(&entries, "released")), (0, 0));
+    assert_eq!(post(&redeem, &token).0, 200);
 }

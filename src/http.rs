@@ -144,7 +144,7 @@ impl Problem {
 
     /// The log can't be reached; try again soon.
     pub fn log_unavailable() -> Self {
-        let detail = "The log can't be reached. Nothing was changed.";
+        let detail = "The log can't be reached. Try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", detail).retry_after(3)
     }
 

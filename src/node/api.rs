@@ -20,6 +20,7 @@ use crate::ids;
 use crate::log::talk::AskError;
 use crate::node::entry;
 use crate::node::session::Session;
+use crate::node::waiting;
 use crate::node::{NoQueue, Node, Queue, page};
 use crate::queue::event::Jti;
 use crate::queue::policy::origin_of;
@@ -143,7 +144,7 @@ async fn queue(
     let body = json!({
         "queue": queue.id.as_str(),
         "title": view.policy().title,
-        "status": entry::status(view.state()),
+        "status": waiting::status(view.state()),
         "reason": view.reason(),
         "waiting": view.waiting(),
         "reconnectSeconds": view.policy().reconnect_seconds,

@@ -1,47 +1,27 @@
-//! A visitor at the door and in line: join, reconnect, wait, be let in, leave.
+//! A visitor at the door: join, reconnect, and a seat.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
-use crate::clock;
 use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
-use crate::node::hall::{Notice, Sitting, Told};
+use crate::node::ending::{self, End, RETRY_AFTER_SECONDS};
+use crate::node::hall::{Sitting, Told};
 use crate::node::lookups::{self, Found};
-use crate::node::places::{JoinFound, Standpoint, end_reason};
+use crate::node::places::{JoinFound, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
-use crate::node::{Node, Queue};
+use crate::node::waiting::{self, leave_seat};
+use crate::node::{APPEND_WAIT_MAX, Node, Queue};
 use crate::queue::digest::{standing_code, standing_of_code};
 use crate::queue::event::{Seq, Socket, State, Ticket, VisitorId};
 use crate::queue::line::Standing;
-use crate::wire::ask::Minted;
-use crate::wire::socket::{
-    AdmittedPayload, ClientMessage, EndReason, EndedPayload, ErrorCode, JoinedPayload,
-    ServerMessage, Status, UpdatePayload,
-};
+use crate::wire::socket::{ClientMessage, EndReason, ErrorCode, JoinedPayload, ServerMessage};
 
 /// The first message must be here within this.
 const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
-/// After this a visitor is told that the log does not answer; their join may still be stored.
-const APPEND_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
-/// A socket that is gone for this long was no refresh.
-const REFRESH_PAUSE: Duration = Duration::from_secs(3);
-/// Numbers are sent no more often than this to one visitor; what is newer replaces what waits.
-const UPDATE_EVERY: Duration = Duration::from_millis(250);
-/// Numbers are sent at least this often, with a ping.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
-/// A socket without any sign of life for this long is let go: three pings.
-const SILENCE_MAX: Duration = Duration::from_secs(65);
-/// Those whom a stopping node sends away come back spread over this many seconds.
-const SPREAD_SECONDS: u64 = 8;
-/// What a visitor is told to wait when the log or a projector does not answer.
-const RETRY_AFTER_SECONDS: u32 = 3;
 
 /// Serves one socket from its first message to its end.
 pub(super) async fn serve(node: Arc<Node>, queue: Arc<Queue>, mut session: Session) {
@@ -66,75 +46,10 @@ pub(super) async fn serve(node: Arc<Node>, queue: Arc<Queue>, mut session: Sessi
         Ok(Err(Gone)) => Err(End::Gone),
     };
     let end = match arrived {
-        Ok(sitting) => in_line(&node, &queue, &mut session, sitting).await,
+        Ok(sitting) => waiting::in_line(&node, &queue, &mut session, sitting).await,
         Err(end) => end,
     };
-    finish(&queue, session, end).await;
-}
-
-/// How a socket ends.
-enum End {
-    /// The visitor's place is gone.
-    Ended(EndReason),
-    /// A newer socket has the place.
-    Replaced,
-    /// Something that came can't be accepted.
-    Refused(Bad),
-    /// The connection id is not one of this queue's.
-    UnknownConnection,
-    /// The log takes no more people.
-    Full,
-    /// The log or a projector does not answer, and the visitor has nothing to wait for here.
-    Unavailable(ErrorCode),
-    /// This node is going; come back in so many seconds.
-    Going(u64),
-    /// The socket is gone.
-    Gone,
-}
-
-impl From<Gone> for End {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-async fn finish(queue: &Queue, mut session: Session, end: End) {
-    let said = match &end {
-        End::Ended(reason) => {
-            let payload = EndedPayload { reason: *reason };
-            session.send(&ServerMessage::Ended { payload }).await
-        }
-        End::Replaced => {
-            let message = "this place is open on a newer connection";
-            session.error(ErrorCode::Replaced, message, None).await
-        }
-        End::UnknownConnection => {
-            let message = "this connection id is not one of this queue's";
-            session.error(ErrorCode::UnknownConnection, message, None).await
-        }
-        End::Full => {
-            let message = "no more people can be taken for now";
-            session.error(ErrorCode::QueueFull, message, Some(60)).await
-        }
-        End::Unavailable(code) => {
-            let message = "this can't be done at the moment";
-            session.error(*code, message, Some(RETRY_AFTER_SECONDS)).await
-        }
-        End::Refused(_) | End::Going(_) | End::Gone => Ok(()),
-    };
-    if said.is_err() {
-        return;
-    }
-    match end {
-        End::Ended(_) => session.close(CloseCode::Normal, "").await,
-        End::Replaced => session.close(CloseCode::Normal, "replaced").await,
-        End::UnknownConnection => session.close(CloseCode::Policy, "unknown connection").await,
-        End::Full | End::Unavailable(_) => session.close(CloseCode::Again, "try later").await,
-        End::Refused(bad) => session.refuse(bad).await,
-        End::Going(seconds) => session.close(CloseCode::Restart, &seconds.to_string()).await,
-        End::Gone => {}
-    }
-    tracing::trace!(queue = %queue.id, "a socket ended");
+    ending::finish(&queue, session, end).await;
 }
 
 async fn join(
@@ -157,10 +72,10 @@ async fn join(
         // Whoever has a place already is let through to it.
         let known =
             join_key.is_some() && matches!(queue.lookups.find(visitor, Seq(0)).await, Ok(Some(_)));
-        return match known {
-            true => resume(node, queue, session, visitor, Seq(0)).await,
-            false => Err(shut),
-        };
+        if !known {
+            return Err(shut);
+        }
+        return resume(node, queue, session, visitor, Seq(0)).await;
     }
     let socket = node.next_socket();
     let pending = queue.appender.append(NodeFact::Joined(visitor, socket));
@@ -178,7 +93,7 @@ async fn join(
         ticket = ticket_of(queue, appended) => ticket,
         () = node.shutdown.stopped() => {
             queue.write(NodeFact::Disconnected(visitor, socket));
-            return Err(End::Going(1 + socket.number % SPREAD_SECONDS));
+            return Err(End::going(socket.number));
         }
     };
     match ticket {
@@ -384,184 +299,4 @@ async fn resume_quietly(
     }
     let socket = node.next_socket();
     seat(node, queue, visitor, socket, found, Told::Sent)
-}
-
-/// The wait, from the first numbers to the end.
-async fn in_line(
-    node: &Arc<Node>,
-    queue: &Arc<Queue>,
-    session: &mut Session,
-    mut sitting: Sitting,
-) -> End {
-    let end = wait(node, queue, session, &mut sitting).await;
-    match end {
-        // The seat is somebody else's, or gone.
-        End::Ended(_) | End::Replaced => {}
-        End::Going(_) => {
-            // Nobody comes back to a node that is going, so there is nothing to wait for.
-            if queue.hall.rise(&sitting) {
-                clear_seat(queue, &sitting);
-            }
-        }
-        End::Refused(_) | End::UnknownConnection | End::Full | End::Unavailable(_) | End::Gone => {
-            leave_seat(queue, sitting)
-        }
-    }
-    end
-}
-
-async fn wait(
-    node: &Arc<Node>,
-    queue: &Arc<Queue>,
-    session: &mut Session,
-    sitting: &mut Sitting,
-) -> End {
-    let mut moved = queue.moved.subscribe();
-    let mut numbers = Numbers::default();
-    let mut update = tokio::time::interval(UPDATE_EVERY);
-    update.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut keep_alive =
-        tokio::time::interval_at((clock::monotonic() + KEEP_ALIVE_EVERY).into(), KEEP_ALIVE_EVERY);
-    let mut heard = clock::monotonic();
-    let mut due = true;
-    loop {
-        let said = tokio::select! {
-            came = session.next() => {
-                heard = clock::monotonic();
-                match came {
-                    Ok(Came::Pong) => Ok(()),
-                    Ok(Came::Message(ClientMessage::Leave {})) => {
-                        return leave(queue, sitting).await;
-                    }
-                    Ok(Came::Message(_)) => {
-                        return End::Refused(Bad::out_of_order("this socket has a place already"));
-                    }
-                    Ok(Came::Bad(bad)) => return End::Refused(bad),
-                    Err(Gone) => return End::Gone,
-                }
-            }
-            notice = sitting.notices.recv() => match notice {
-                Some(Notice::Admitted(minted)) => say_admitted(queue, session, minted).await,
-                Some(Notice::Ended(reason)) => return End::Ended(reason),
-                Some(Notice::Replaced) | None => return End::Replaced,
-            },
-            Ok(()) = moved.changed(), if !due => {
-                due = true;
-                Ok(())
-            }
-            _ = update.tick(), if due => {
-                due = false;
-                numbers.say(queue, session, sitting.ticket, false).await
-            }
-            _ = keep_alive.tick() => {
-                if clock::monotonic().duration_since(heard) > SILENCE_MAX {
-                    return End::Gone;
-                }
-                match session.ping().await {
-                    Ok(()) => numbers.say(queue, session, sitting.ticket, true).await,
-                    Err(Gone) => Err(Gone),
-                }
-            }
-            () = node.shutdown.stopped() => {
-                return End::Going(1 + u64::from(sitting.ticket.0) % SPREAD_SECONDS);
-            }
-        };
-        if said.is_err() {
-            return End::Gone;
-        }
-    }
-}
-
-/// The numbers as they were last sent.
-#[derive(Default)]
-struct Numbers {
-    sent: Option<(Standpoint, Option<String>)>,
-}
-
-impl Numbers {
-    /// Sends the numbers, if they are others than before or `always`.
-    async fn say(
-        &mut self,
-        queue: &Queue,
-        session: &mut Session,
-        ticket: Ticket,
-        always: bool,
-    ) -> Result<(), Gone> {
-        let now = {
-            let view = queue.view();
-            view.standpoint(ticket).map(|point| (point, view.reason().map(str::to_owned)))
-        };
-        // Whoever does not wait any more is told so by a notice.
-        let Some(now) = now else { return Ok(()) };
-        if self.sent.as_ref() == Some(&now) && !always {
-            return Ok(());
-        }
-        let (point, reason) = now.clone();
-        self.sent = Some(now);
-        let payload = UpdatePayload {
-            position: point.ahead + 1,
-            count: point.ahead,
-            waiting: point.waiting,
-            seconds: point.seconds,
-            status: status(point.state),
-            reason,
-            stale: point.stale,
-        };
-        session.send(&ServerMessage::QueueUpdate { payload }).await
-    }
-}
-
-/// The state as visitors are told it.
-pub(super) fn status(state: State) -> Status {
-    match state {
-        State::Scheduled => Status::Scheduled,
-        State::Open => Status::Open,
-        State::Paused => Status::Paused,
-        State::Closed | State::Deleted => Status::Closed,
-    }
-}
-
-async fn say_admitted(queue: &Queue, session: &mut Session, minted: Minted) -> Result<(), Gone> {
-    let payload = AdmittedPayload {
-        token: minted.token,
-        expires_at: clock::rfc3339(minted.expires),
-        expires_in: minted.expires_in,
-        target: queue.target(),
-    };
-    session.send(&ServerMessage::Admitted { payload }).await
-}
-
-/// Gives the place up, and says so once the log has it.
-async fn leave(queue: &Arc<Queue>, sitting: &mut Sitting) -> End {
-    let Some(visitor) = queue.hall.visitor(sitting.ticket) else {
-        return End::Ended(EndReason::Left);
-    };
-    let Ok(mut pending) = queue.appender.append(NodeFact::Left(visitor)) else {
-        return End::Unavailable(ErrorCode::LogUnavailable);
-    };
-    match tokio::time::timeout(APPEND_WAIT_MAX, pending.known()).await {
-        Ok(Ok(_)) => {
-            queue.hall.end(sitting.ticket, EndReason::Left);
-            End::Ended(EndReason::Left)
-        }
-        Ok(Err(_)) | Err(_) => End::Unavailable(ErrorCode::LogUnavailable),
-    }
-}
-
-/// Leaves the seat; unless somebody takes it within a moment, the log is told.
-fn leave_seat(queue: &Arc<Queue>, sitting: Sitting) {
-    if !queue.hall.rise(&sitting) {
-        return;
-    }
-    let queue = Arc::clone(queue);
-    crate::shutdown::detached(async move {
-        tokio::time::sleep(REFRESH_PAUSE).await;
-        clear_seat(&queue, &sitting);
-    });
-}
-
-fn clear_seat(queue: &Queue, sitting: &Sitting) {
-    if let Some((visitor, socket)) = queue.hall.clear(sitting) {
-        queue.write(NodeFact::Disconnected(visitor, socket));
-    }
 }

@@ -18,6 +18,7 @@ use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::shutdown::Shutdown;
 
 mod api;
+mod ending;
 mod entry;
 mod feed;
 mod hall;
@@ -26,11 +27,14 @@ mod mint;
 mod page;
 mod places;
 mod session;
+mod waiting;
 
 use hall::{Hall, Sitting};
 use lookups::Lookups;
 use places::View;
 
+/// After this a visitor is told that the log does not answer; their join may still be stored.
+const APPEND_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Heartbeats: admission counts ten missed ones as death.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Connections at once, sockets and requests: what a process' descriptors allow, less those that

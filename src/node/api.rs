@@ -18,6 +18,7 @@ use crate::clock;
 use crate::http::{self, Problem};
 use crate::ids;
 use crate::log::talk::AskError;
+use crate::node::ending::{self, End};
 use crate::node::entry;
 use crate::node::session::Session;
 use crate::node::waiting;
@@ -84,8 +85,14 @@ async fn socket(
         let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail);
         return Err(problem.with(header::UPGRADE, HeaderValue::from_static("websocket")));
     };
-    let queue = node.queue(&name).await.map_err(no_queue)?;
-    if !may_connect(&node, &queue, headers) {
+    let queue = match node.queue(&name).await {
+        Ok(queue) => Some(queue),
+        Err(NoQueue::Unknown) => None,
+        // The client comes back as after any loss, soon at first.
+        Err(NoQueue::Unavailable) => return Err(no_queue(NoQueue::Unavailable)),
+    };
+    let allowed = queue.as_ref().is_some_and(|queue| is_allowed_origin(queue, headers));
+    if !allowed && !is_own_origin(&node, headers) {
         let detail = "This origin may not open a socket here.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin_refused", detail));
     }
@@ -96,7 +103,11 @@ async fn socket(
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let session = Session::new(parts.io.into_inner(), parts.read_buf.to_vec()).await;
-        entry::serve(serving, queue, session).await;
+        match queue {
+            Some(queue) => entry::serve(serving, queue, session).await,
+            // Said on the socket: a page can't read why an upgrade was refused.
+            None => ending::finish(session, End::UnknownQueue).await,
+        }
         drop(place);
     });
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
@@ -109,19 +120,23 @@ async fn socket(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-/// A program says no origin; a browser says one, and it must be ours or the queue's.
-fn may_connect(node: &Node, queue: &Queue, headers: &HeaderMap) -> bool {
+/// A program says no origin; a browser says that of the page, which may be our own.
+fn is_own_origin(node: &Node, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    if queue.view().policy().allowed_origins.iter().any(|allowed| allowed == origin) {
-        return true;
-    }
     if let Some(public) = &node.public_url {
         return origin_of(public) == Some(origin);
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let own = origin_of(origin).and_then(|origin| origin.split_once("://"));
     own.zip(host).is_some_and(|((_, authority), host)| authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether the page's origin is one of those that the queue allows.
+fn is_allowed_origin(queue: &Queue, headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let view = queue.view();
+    origin.is_some_and(|origin| view.policy().allowed_origins.iter().any(|o| o == origin))
 }
 
 fn no_queue(why: NoQueue) -> Problem {

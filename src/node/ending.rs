@@ -2,7 +2,6 @@
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::node::Queue;
 use crate::node::session::{Bad, Gone, Session};
 use crate::wire::socket::{EndReason, EndedPayload, ErrorCode, ServerMessage};
 
@@ -20,6 +19,8 @@ pub(super) enum End {
     Replaced,
     /// Something that came can't be accepted.
     Refused(Bad),
+    /// There is no queue of this name.
+    UnknownQueue,
     /// The connection id is not one of this queue's.
     UnknownConnection,
     /// The log takes no more people.
@@ -39,7 +40,7 @@ impl From<Gone> for End {
 }
 
 /// Says what is to be said at the end, and closes.
-pub(super) async fn finish(queue: &Queue, mut session: Session, end: End) {
+pub(super) async fn finish(mut session: Session, end: End) {
     let said = match &end {
         End::Ended(reason) => {
             let payload = EndedPayload { reason: *reason };
@@ -48,6 +49,9 @@ pub(super) async fn finish(queue: &Queue, mut session: Session, end: End) {
         End::Replaced => {
             let message = "this place is open on a newer connection";
             session.error(ErrorCode::Replaced, message, None).await
+        }
+        End::UnknownQueue => {
+            session.error(ErrorCode::UnknownQueue, "there is no such queue", None).await
         }
         End::UnknownConnection => {
             let message = "this connection id is not one of this queue's";
@@ -69,13 +73,13 @@ pub(super) async fn finish(queue: &Queue, mut session: Session, end: End) {
     match end {
         End::Ended(_) => session.close(CloseCode::Normal, "").await,
         End::Replaced => session.close(CloseCode::Normal, "replaced").await,
+        End::UnknownQueue => session.close(CloseCode::Policy, "unknown queue").await,
         End::UnknownConnection => session.close(CloseCode::Policy, "unknown connection").await,
         End::Full | End::Unavailable(_) => session.close(CloseCode::Again, "try later").await,
         End::Refused(bad) => session.refuse(bad).await,
         End::Going(seconds) => session.close(CloseCode::Restart, &seconds.to_string()).await,
         End::Gone => {}
     }
-    tracing::trace!(queue = %queue.id, "a socket ended");
 }
 
 impl End {

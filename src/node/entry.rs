@@ -49,7 +49,7 @@ pub(super) async fn serve(node: Arc<Node>, queue: Arc<Queue>, mut session: Sessi
         Ok(sitting) => waiting::in_line(&node, &queue, &mut session, sitting).await,
         Err(end) => end,
     };
-    ending::finish(&queue, session, end).await;
+    ending::finish(session, end).await;
 }
 
 async fn join(

@@ -44,9 +44,12 @@ pub(super) async fn in_line(
                 clear_seat(queue, &sitting);
             }
         }
-        End::Refused(_) | End::UnknownConnection | End::Full | End::Unavailable(_) | End::Gone => {
-            leave_seat(queue, sitting)
-        }
+        End::Refused(_)
+        | End::UnknownQueue
+        | End::UnknownConnection
+        | End::Full
+        | End::Unavailable(_)
+        | End::Gone => leave_seat(queue, sitting),
     }
     end
 }

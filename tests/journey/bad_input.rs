@@ -63,7 +63,7 @@ async fn what_cannot_be_understood_is_answered_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_there_is_not_and_an_origin_that_may_not_are_refused_before_the_upgrade() {
+async fn a_queue_that_there_is_not_is_told_and_an_origin_that_may_not_is_refused() {
     let system = System::start("origin");
     system.queue("door", &json!({"allowed_origins": ["https://shop.example"]}));
     let status = async |queue: &str, origin: Option<&str>| {
@@ -90,10 +90,14 @@ async fn a_queue_that_there_is_not_and_an_origin_that_may_not_are_refused_before
         ("door", Some("https://shop.example.evil.example"), 403),
         ("door", Some("https://evil.example"), 403),
         ("door", Some("http://127.0.0.1"), 403),
-        ("nowhere", None, 404),
-        ("No-Name", None, 404),
+        ("nowhere", Some("https://shop.example"), 403),
     ] {
         assert_eq!(status(queue, origin).await, expected, "{queue} {origin:?}");
+    }
+    for name in ["nowhere", "No-Name"] {
+        let mut lost = Visitor::connect(&system.socket(0, name)).await.unwrap();
+        assert_eq!(lost.until("ERROR").await["payload"]["code"], "unknown_queue");
+        assert_eq!(lost.until_closed().await, 1008);
     }
     let (status, problem) = get(&format!("{}/api/queues/nowhere", system.node(0)));
     assert_eq!((status, &problem["code"]), (404, &json!("unknown_queue")));

@@ -446,6 +446,8 @@ impl Worker {
             self.ordered().or_else(|| self.due().map(|facts| (facts, Vec::new())))
         };
         let Some((facts, commands)) = next else { return };
+        // A pause that is over belongs to an earlier decision; this one is not to be sent twice for it.
+        self.not_before = None;
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
         self.in_flight = Some(InFlight {
             decision: Decision { prev, basis, facts },

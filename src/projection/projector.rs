@@ -38,6 +38,8 @@ const CHECKPOINT_ENTRIES: u64 = 50_000;
 /// A snapshot is given out to everyone who asks within this and whom it is new enough for: the parts
 /// of a large one are fetched in less, and many nodes that ask at once cost one encoding.
 const SNAPSHOT_KEPT: Duration = Duration::from_secs(1);
+/// Questions that wait for an entry. A node has one of each kind under way, so this is many nodes.
+const QUESTIONS_DEFERRED_MAX: usize = 4_096;
 /// A question waits at most this long for the entry that it depends on.
 const QUESTION_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -316,6 +318,9 @@ impl Projector {
         let asked = subjects::question(&question.heard.subject).map(|(_, asked)| asked.to_owned());
         match asked.as_deref() {
             _ if self.halted.is_some() => self.refuse(&question, Refusal::Halted).await,
+            _ if self.waiting.len() >= QUESTIONS_DEFERRED_MAX => {
+                self.refuse(&question, Refusal::Behind).await;
+            }
             _ if self.stream.is_none() || question.at_least > self.line.seq() => {
                 self.waiting.push(question);
             }

@@ -21,6 +21,8 @@ use folder::Folder;
 
 /// The first start makes keys, a stream and a queue on a disk that may be busy.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// After a kill the children of the `up` before this one may take a moment to be gone.
+const PORT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often readiness is asked for.
 const READY_ASK_EVERY: Duration = Duration::from_millis(50);
 
@@ -157,7 +159,12 @@ fn programs(
 /// A port that is free now, where the system may choose: children that are started again must come
 /// back to the same.
 fn settle(address: SocketAddr, key: &str) -> anyhow::Result<SocketAddr> {
-    let bound = TcpListener::bind(address);
+    let until = crate::clock::monotonic() + PORT_WAIT_MAX;
+    let mut bound = TcpListener::bind(address);
+    while bound.is_err() && crate::clock::monotonic() < until {
+        std::thread::sleep(READY_ASK_EVERY);
+        bound = TcpListener::bind(address);
+    }
     let bound = bound.with_context(|| format!("{key}: nothing can listen on {address}"))?;
     Ok(bound.local_addr()?)
 }

@@ -1,14 +1,20 @@
 //! The command line: what can be said to `anteroom`, and the commands that look at a running system.
 
 pub mod audit;
+pub mod projection;
 pub mod queue;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Settings;
+use crate::log::connection::Log;
+use crate::log::subjects::QueueId;
+use crate::up;
 
 /// A virtual waiting room whose order anyone can replay.
 #[derive(Parser)]
@@ -61,11 +67,11 @@ pub enum Command {
         #[command(subcommand)]
         command: audit::AuditCommand,
     },
-    /// Compare what running projectors say
+    /// Look at what the projector has made of the log, or have it made anew
     Projection {
         /// What to do.
         #[command(subcommand)]
-        command: audit::ProjectionCommand,
+        command: projection::ProjectionCommand,
     },
     /// Become another program that ends with its supervisor
     #[command(hide = true)]
@@ -101,4 +107,39 @@ pub struct AtOperator {
     /// The file with the operator's token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+}
+
+/// How long a connection to the log may take.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl AtLog {
+    /// A connection to the log under this identity of an `up`, or under the one in the address.
+    async fn connect(&self, identity: &str) -> anyhow::Result<Log> {
+        let url = match &self.nats {
+            Some(url) => url.clone(),
+            None => up::nats_address(&self.dir, identity)?,
+        };
+        let log = Log::connect(&url, "anteroom").await?;
+        if !log.connected_within(CONNECT_WAIT_MAX).await {
+            bail!("the log can't be reached");
+        }
+        Ok(log)
+    }
+}
+
+/// The queue of this name.
+fn parse_queue(queue: &str) -> anyhow::Result<QueueId> {
+    QueueId::parse(queue).with_context(|| format!("{queue:?} is no queue's name"))
+}
+
+/// Prints a line; a reader that has gone is no failure.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Tells the one who waits how far it is.
+fn tell(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -62,9 +62,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             })?;
         }
         Command::Queue { command } => return cli::queue::run(command),
-        Command::Audit { command } => return runtime()?.block_on(cli::audit::audit(command)),
+        Command::Audit { command } => return runtime()?.block_on(cli::audit::run(command)),
         Command::Projection { command } => {
-            return runtime()?.block_on(cli::audit::projection(command));
+            return runtime()?.block_on(cli::projection::run(command));
         }
         Command::Lifeline { program, arguments } => lifeline::exec(&program, &arguments)?,
     }

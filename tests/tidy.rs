@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["queue", "wire", "log", DOORS]),
     // The supervisor makes the keys that admission reads.
     ("up", &["queue", "admission", DOORS]),
-    ("cli", &["queue", "wire", "log", "audit", "up", DOORS]),
+    ("cli", &["queue", "wire", "log", "audit", "projection", "up", DOORS]),
     // The configuration is resolved to what the roles take.
     ("config", &["queue", "log", "admission", DOORS]),
 ];

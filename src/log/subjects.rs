@@ -99,6 +99,22 @@ pub fn ask(queue: &QueueId, question: &str) -> String {
     format!("anteroom.ask.{queue}.{question}")
 }
 
+/// A queue's projectors, asked to begin anew or how far they are. Within their own account only:
+/// whoever may ask where people stand may not make a projector forget it.
+pub fn rebuild(queue: &QueueId) -> String {
+    format!("anteroom.rebuild.{queue}")
+}
+
+/// The same for every queue.
+pub fn rebuild_all() -> String {
+    "anteroom.rebuild.*".to_owned()
+}
+
+/// The queue whose projector is asked to begin anew.
+pub fn queue_of_rebuild(subject: &str) -> Option<QueueId> {
+    QueueId::parse(subject.strip_prefix("anteroom.rebuild.")?)
+}
+
 /// Every question to projectors.
 pub fn ask_all() -> String {
     "anteroom.ask.*.*".to_owned()

@@ -463,18 +463,7 @@ async fn keys(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Response {
-    let mut reasons = Vec::new();
-    if !node.log.is_connected() {
-        reasons.push("the log can't be reached".to_owned());
-    }
-    if node.shutdown.is_stopping() {
-        reasons.push("stopping".to_owned());
-    }
-    for queue in node.all_queues() {
-        if queue.view().is_stale() {
-            reasons.push(format!("no fresh news of queue {}", queue.id));
-        }
-    }
+    let reasons = node.unreadiness();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready, "reasons": reasons }))).into_response()

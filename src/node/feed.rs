@@ -89,6 +89,10 @@ impl Follower {
                 return;
             }
         };
+        if let Some(halted) = frame.halted {
+            self.node.stopped(queue, format!("after entry {}: {}", halted.after, halted.why));
+            return;
+        }
         if let Some(frames) = self.waiting.get_mut(&queue) {
             if frames.len() == FRAMES_KEPT_MAX {
                 frames.remove(0);
@@ -108,7 +112,8 @@ impl Follower {
             Ok(moved) => self.tell(queue, &moved),
             Err(Missed::Hole) => self.ask_snapshot(queue.id.clone(), frame),
             Err(Missed::OtherStream) => {
-                tracing::error!(queue = %queue.id, "the feed is of another stream; not followed");
+                let why = "its feed is of another stream than the one that this node serves";
+                self.node.stopped(queue.id.clone(), why.to_owned());
             }
         }
     }

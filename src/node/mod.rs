@@ -59,6 +59,9 @@ pub struct Config {
     pub listen: TcpListener,
 }
 
+/// A projector that has stopped says so each second; after this it is gone.
+const STOPPED_FOR: Duration = Duration::from_secs(5);
+
 /// Runs a node until it is asked to stop; then its visitors are told to come back elsewhere.
 pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let node = Arc::new(Node {
@@ -70,6 +73,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
         unknown: Mutex::default(),
+        stopped: Mutex::default(),
         shutdown: shutdown.clone(),
     });
     let feed = log.listen(subjects::feed_all()).await;
@@ -97,6 +101,8 @@ struct Node {
     sockets: AtomicU64,
     queues: RwLock<BTreeMap<QueueId, Arc<Queue>>>,
     unknown: Mutex<BTreeMap<QueueId, Instant>>,
+    /// Queues of which a projector said that it goes no further, why, and when it last said so.
+    stopped: Mutex<BTreeMap<QueueId, (String, Instant)>>,
     shutdown: Shutdown,
 }
 
@@ -209,6 +215,40 @@ impl Node {
         self.shutdown.spawn(minting);
         queues.insert(id, Arc::clone(&queue));
         queue
+    }
+
+    /// A projector of this queue goes no further.
+    fn stopped(&self, queue: QueueId, why: String) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopped.get(&queue).is_none_or(|(known, _)| *known != why) {
+            tracing::error!(%queue, why, "a projector has stopped");
+        }
+        stopped.insert(queue, (why, clock::monotonic()));
+    }
+
+    /// Why this node should not be given visitors; empty when it should.
+    fn unreadiness(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.log.is_connected() {
+            reasons.push("the log can't be reached".to_owned());
+        }
+        if self.shutdown.is_stopping() {
+            reasons.push("stopping".to_owned());
+        }
+        let now = clock::monotonic();
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.retain(|_, (_, said)| now.duration_since(*said) < STOPPED_FOR);
+        for queue in self.all_queues() {
+            // Another projector may still serve it.
+            if let Some(why) = queue.view().staleness() {
+                reasons.push(format!("queue {}: {why}", queue.id));
+            } else {
+                stopped.remove(&queue.id);
+            }
+        }
+        let stopped = stopped.iter();
+        reasons.extend(stopped.map(|(queue, (why, _))| format!("queue {queue}: stopped {why}")));
+        reasons
     }
 
     fn was_unknown(&self, id: &QueueId) -> bool {

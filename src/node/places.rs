@@ -45,6 +45,8 @@ pub(super) struct View {
     full_milli: u16,
     pace_milli: Option<u64>,
     behind_millis: u32,
+    /// How far the projector last said that it is, and where the log ends.
+    projector_at: (Seq, Seq),
     heard: Instant,
     clock: LogClock,
     joins: VecDeque<Joins>,
@@ -132,6 +134,7 @@ impl View {
             full_milli: snapshot.full_milli,
             pace_milli: snapshot.pace_milli,
             behind_millis: snapshot.behind_millis,
+            projector_at: (Seq(snapshot.through), Seq(snapshot.through)),
             heard: clock::monotonic(),
             clock: LogClock::new(At(snapshot.now)),
             joins: VecDeque::new(),
@@ -146,6 +149,7 @@ impl View {
         if frame.stream != self.stream {
             return Err(Missed::OtherStream);
         }
+        self.projector_at = (Seq(frame.through), Seq(frame.end));
         let mut moved = Moved::default();
         for delta in &frame.deltas {
             if delta.seq <= self.last_delta.0 {
@@ -237,6 +241,17 @@ impl View {
         uncovered
             || self.behind_millis > BEHIND_MILLIS_MAX
             || now.duration_since(self.heard) > SILENCE_MAX
+    }
+
+    /// Why the numbers may be old, in words for an operator; `None` when they are fresh.
+    pub(super) fn staleness(&self) -> Option<String> {
+        let (at, end) = self.projector_at;
+        let behind = self.behind_millis > BEHIND_MILLIS_MAX || at < self.through;
+        match (self.is_stale(), behind) {
+            (false, _) => None,
+            (true, true) => Some(format!("its projector is at entry {} of {}", at.0, end.0)),
+            (true, false) => Some("no fresh news".to_owned()),
+        }
     }
 
     /// Whether the log is so full that it takes no more joins.

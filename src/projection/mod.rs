@@ -16,12 +16,19 @@ use crate::log::talk::{Heard, Listener};
 use crate::shutdown::Shutdown;
 use crate::wire::ask::{Answer, Refusal};
 
+mod answers;
+mod catch_up;
+mod checkpoint;
 mod delta;
+mod fold;
+mod keeper;
 mod key;
 mod projector;
+pub mod rebuild;
 mod store;
 
-use projector::{Projector, Question};
+use answers::Question;
+use projector::{Ended, Projector, store_dir};
 
 /// Questions that wait for one queue's projector; beyond it the asker hears nothing and asks again.
 const QUESTIONS_WAITING_MAX: usize = 1_024;
@@ -35,12 +42,17 @@ pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<(
     let mut role =
         Role { log: log.clone(), dir, shutdown: shutdown.clone(), queues: BTreeMap::new() };
     let mut questions = listen(&log, subjects::ask_all()).await?;
+    let mut rebuilds = listen(&log, subjects::rebuild_all()).await?;
     let mut configured = listen(&log, subjects::stored_configured()).await?;
     let mut look = tokio::time::interval(FIRST_LOOK_EVERY);
     loop {
         tokio::select! {
             heard = questions.next() => match heard {
                 Some(question) => role.question(question).await,
+                None => return Ok(()),
+            },
+            heard = rebuilds.next() => match heard {
+                Some(question) => role.rebuild(question).await,
                 None => return Ok(()),
             },
             heard = configured.next() => match heard {
@@ -80,18 +92,29 @@ impl Role {
             if self.queues.contains_key(&queue) {
                 continue;
             }
-            let (to_projector, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
-            let projector = Projector::open(&self.log, &queue, &self.dir, to_projector.downgrade());
-            match projector {
-                Ok(projector) => {
-                    tracing::info!(%queue, "projecting");
-                    self.shutdown.spawn(projector.run(questions, self.shutdown.clone()));
-                    self.queues.insert(queue, to_projector);
+            let (to_projector, mut questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
+            let (log, dir) = (self.log.clone(), store_dir(&self.dir, &queue));
+            let (name, to_self) = (queue.clone(), to_projector.downgrade());
+            let shutdown = self.shutdown.clone();
+            self.shutdown.spawn(async move {
+                loop {
+                    let projector = Projector::new(&log, &name, dir.clone(), to_self.clone());
+                    match projector.run(&mut questions, &shutdown).await {
+                        Ended::Stopped => return,
+                        Ended::Rebuild => tracing::info!(queue = %name, "beginning anew"),
+                    }
                 }
-                Err(error) => {
-                    tracing::error!(%queue, %error, "the projection's folder can't be used")
-                }
-            }
+            });
+            self.queues.insert(queue, to_projector);
+        }
+    }
+
+    async fn rebuild(&self, heard: Heard) {
+        let queue = subjects::queue_of_rebuild(&heard.subject);
+        match queue.and_then(|queue| self.queues.get(&queue)) {
+            // When it is full the asker's time-out says so.
+            Some(to_projector) => drop(to_projector.try_send(Question::new(heard))),
+            None => self.refuse(&heard, Refusal::UnknownQueue).await,
         }
     }
 

@@ -1,117 +1,105 @@
 //! The only file that knows sled. It writes behind the feed, on a thread of its own, and what it
 //! kept is believed only after every value was checked.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
-
-use crate::projection::key::{self, PLACES_PER_PAGE};
-use crate::queue::digest::{Chain, standing_code, standing_of_code, state_code, state_of_code};
-use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Ticket, VisitorId};
-use crate::queue::line::{FOLD_VERSION, Grant, Head, Line, Place, Redemption};
-use crate::queue::presence::NodeIndex;
-use crate::wire;
+use crate::projection::checkpoint::{self, Checkpoint, HeadRow, Kept, PageRef, Restored};
+use crate::projection::key;
 
 /// Sled's page cache: a checkpoint touches few pages, so little is enough.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A line as it was at a checkpoint.
-pub(super) struct Restored {
-    /// The stream that it was folded from.
-    pub(super) stream: At,
-    /// The chain up to there.
-    pub(super) chain: Chain,
-    /// The line.
-    pub(super) line: Line,
-}
+/// Pages in one batch: sled keeps a whole batch in memory, many times over.
+const PAGES_PER_BATCH: usize = 32;
 
-/// Why there is no checkpoint to go on from.
+/// Why a store can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoCheckpoint {
-    /// Nothing was ever written here.
-    #[error("there is none yet")]
+pub(super) enum StoreError {
+    /// Another process has it open.
+    #[error("another process has the store open")]
+    Held,
+    /// There is no checkpoint in it.
+    #[error("there is no checkpoint")]
     Empty,
     /// Something is wrong with it.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The disk can't be used.
+    #[error("the store's folder can't be used: {0}")]
+    Disk(#[from] std::io::Error),
 }
 
-/// What is written at one time: all of it, or nothing.
-pub(super) struct Checkpoint {
-    stream: At,
-    chain: Chain,
-    head: Head,
-    pages: Vec<(u32, Vec<Row>)>,
-}
-
-impl Checkpoint {
-    /// The line now, with those of its pages that changed since the checkpoint before.
-    pub(super) fn new(
-        stream: At,
-        chain: Chain,
-        line: &Line,
-        pages: impl Iterator<Item = u32>,
-    ) -> Self {
-        let rows = |page: u32| (page, rows(line, page));
-        Self { stream, chain, head: line.head(), pages: pages.map(rows).collect() }
-    }
-}
-
-/// The page that a ticket is on.
-#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-pub(super) fn page_of(ticket: Ticket) -> u32 {
-    ticket.0 / PLACES_PER_PAGE as u32
+/// What opening a store gave.
+pub(super) struct Opened {
+    /// The store, to write to.
+    pub(super) store: Store,
+    /// The line that it kept.
+    pub(super) restored: Option<Restored>,
+    /// What was wrong with what it kept, which is now moved aside.
+    pub(super) damage: Option<String>,
 }
 
 /// A handle to the writing thread.
 pub(super) struct Store {
     to_thread: mpsc::SyncSender<Checkpoint>,
+    thread: JoinHandle<()>,
     failed: Arc<OnceLock<String>>,
 }
 
 impl Store {
     /// Reads what the folder holds and starts the writing thread. What can't be believed is moved
     /// aside, and the folder begins anew.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Option<Restored>), std::io::Error> {
-        let (db, restored) = match guarded(|| open_and_read(dir)) {
-            Ok((db, restored)) => (db, Some(restored)),
-            Err(why) => {
-                if let NoCheckpoint::Damaged(why) = why {
-                    tracing::warn!(dir = %dir.display(), why, "moved aside; rebuilding from the log");
-                    quarantine(dir)?;
-                }
-                (open_db(dir).map_err(std::io::Error::other)?, None)
+    pub(super) fn open(dir: &Path) -> Result<Opened, StoreError> {
+        let lock = lock(dir)?;
+        let opened = guarded(|| {
+            let (db, pages, restored) = open_and_read(dir)?;
+            sweep(&db, &pages)?;
+            Ok((db, pages, restored))
+        });
+        let (db, pages, restored, damage) = match opened {
+            Ok((db, pages, restored)) => (db, pages, restored, None),
+            Err(StoreError::Damaged(why)) => {
+                quarantine(dir)?;
+                (open_new(dir)?, Vec::new(), None, Some(why))
             }
+            Err(other) => return Err(other),
         };
-        Ok((Self::start(db)?, restored))
+        Ok(Opened { store: Self::start(lock, db, pages)?, restored, damage })
     }
 
     /// Moves what the folder holds aside and begins with an empty store.
-    pub(super) fn begin_anew(dir: &Path) -> Result<Self, std::io::Error> {
+    pub(super) fn begin_anew(dir: &Path) -> Result<Self, StoreError> {
+        let lock = lock(dir)?;
         quarantine(dir)?;
-        Self::start(open_db(dir).map_err(std::io::Error::other)?)
+        Self::start(lock, open_new(dir)?, Vec::new())
     }
 
-    fn start(db: sled::Db) -> Result<Self, std::io::Error> {
+    fn start(lock: File, db: sled::Db, pages: Vec<PageRef>) -> Result<Self, StoreError> {
         // One checkpoint waits while one is written; the projector merges further ones itself.
         let (to_thread, checkpoints) = mpsc::sync_channel(1);
         let failed = Arc::new(OnceLock::new());
         let failure = Arc::clone(&failed);
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let mut writer = Writer { db, pages };
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             for checkpoint in checkpoints {
-                let written = catch_unwind(AssertUnwindSafe(|| write(&db, &checkpoint)));
+                let written = catch_unwind(AssertUnwindSafe(|| writer.write(checkpoint)));
                 let why = match written {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => "sled panicked".to_owned(),
                 };
                 failure.get_or_init(|| why);
-                return;
+                break;
             }
+            // The database is closed before anybody else may open it.
+            drop(writer);
+            drop(lock);
         })?;
-        Ok(Self { to_thread, failed })
+        Ok(Self { to_thread, thread, failed })
     }
 
     /// Hands a checkpoint to the writing thread; false when it is still busy with those before.
@@ -123,18 +111,55 @@ impl Store {
     pub(super) fn failure(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
     }
+
+    /// Writes a last checkpoint after those that wait, and closes the store. Blocks until it is done.
+    pub(super) fn finish(self, last: Option<Checkpoint>) -> Result<(), String> {
+        if let Some(last) = last {
+            // When the thread has stopped, its failure says why.
+            let _ = self.to_thread.send(last);
+        }
+        drop(self.to_thread);
+        let ended = self.thread.join();
+        match self.failed.get() {
+            Some(why) => Err(why.clone()),
+            None => ended.map_err(|_| "the writing thread panicked".to_owned()),
+        }
+    }
+}
+
+/// The line that a store keeps, whole and checked, when nobody else has it open. Changes nothing.
+pub(super) fn read(dir: &Path) -> Result<Restored, StoreError> {
+    if !dir.exists() {
+        return Err(StoreError::Empty);
+    }
+    let _lock = lock(dir)?;
+    let (_, _, restored) = guarded(|| open_and_read(dir))?;
+    restored.ok_or(StoreError::Empty)
 }
 
 /// Runs something of sled's that may panic on damaged files.
-fn guarded<T>(read: impl FnOnce() -> Result<T, NoCheckpoint>) -> Result<T, NoCheckpoint> {
+fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(NoCheckpoint::Damaged("sled panicked".to_owned())))
+        .unwrap_or_else(|_| Err(StoreError::Damaged("sled panicked".to_owned())))
+}
+
+/// A lock of our own beside the folder: sled has one as well, but tells of it as of any other error,
+/// and a store that somebody else has open must not be taken for a damaged one.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let file = File::create(beside(dir, ".lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Held),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 /// Moves a store aside, in the place of one that was moved aside before.
 fn quarantine(dir: &Path) -> Result<(), std::io::Error> {
-    let mut aside = PathBuf::from(dir);
-    aside.as_mut_os_string().push(".damaged");
+    let aside = beside(dir, ".damaged");
     match std::fs::remove_dir_all(&aside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -145,198 +170,161 @@ fn quarantine(dir: &Path) -> Result<(), std::io::Error> {
     }
 }
 
+fn beside(dir: &Path, ending: &str) -> PathBuf {
+    let mut beside = PathBuf::from(dir);
+    beside.as_mut_os_string().push(ending);
+    beside
+}
+
 fn open_db(dir: &Path) -> Result<sled::Db, sled::Error> {
     // Only an explicit flush counts, so sled need not flush by itself.
     sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
 }
 
-fn write(db: &sled::Db, checkpoint: &Checkpoint) -> Result<(), sled::Error> {
-    let mut batch = sled::Batch::default();
-    for (number, rows) in &checkpoint.pages {
-        batch.insert(key::page(*number).as_slice(), key::seal(&wire::feed::write(rows)));
+fn open_new(dir: &Path) -> Result<sled::Db, StoreError> {
+    let opened = guarded(|| open_db(dir).map_err(damaged));
+    // Nothing was there that could be damaged: it is the disk.
+    opened.map_err(|error| StoreError::Disk(std::io::Error::other(error)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn damaged(error: sled::Error) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+type Found = (sled::Db, Vec<PageRef>, Option<Restored>);
+
+/// Reads and checks everything that belongs to the checkpoint, and makes it into a line again.
+fn open_and_read(dir: &Path) -> Result<Found, StoreError> {
+    let db = open_db(dir).map_err(damaged)?;
+    let sealed = db.get(key::CHECKPOINT).map_err(damaged)?;
+    let head = sealed.map(|sealed| checkpoint::open_head(&sealed)).transpose();
+    let head = head.map_err(StoreError::Damaged)?;
+    let pages = head.as_ref().map_or_else(Vec::new, |head| head.pages.clone());
+    let restored = head.map(|head| restore(&db, head)).transpose()?;
+    Ok((db, pages, restored))
+}
+
+/// Removes the pages that belong to no checkpoint: what one left that came to no end.
+fn sweep(db: &sled::Db, pages: &[PageRef]) -> Result<(), StoreError> {
+    for entry in db.scan_prefix(key::PAGES).keys() {
+        let found = entry.map_err(damaged)?;
+        let belongs = |(number, page): (u32, &PageRef)| found == key::page(number, page.seq);
+        let number = found.get(1..5).and_then(|bytes| bytes.try_into().ok());
+        let number = number.map(u32::from_be_bytes).unwrap_or(u32::MAX);
+        let page = usize::try_from(number).ok().and_then(|index| pages.get(index));
+        if !page.is_some_and(|page| belongs((number, page))) {
+            db.remove(found).map_err(damaged)?;
+        }
     }
-    let head = HeadRow::new(checkpoint);
-    batch.insert(key::CHECKPOINT, key::seal(&wire::feed::write(&head)));
-    db.apply_batch(batch)?;
-    db.flush()?;
     Ok(())
 }
 
-fn open_and_read(dir: &Path) -> Result<(sled::Db, Restored), NoCheckpoint> {
-    let damaged = |why: String| NoCheckpoint::Damaged(why);
-    let db = open_db(dir).map_err(|error| damaged(error.to_string()))?;
-    let sealed = db.get(key::CHECKPOINT).map_err(|error| damaged(error.to_string()))?;
-    let Some(sealed) = sealed else { return Err(NoCheckpoint::Empty) };
-    let head: HeadRow = read_value(&sealed).ok_or_else(|| damaged("checkpoint".to_owned()))?;
-    if head.fold_version != FOLD_VERSION {
-        return Err(damaged(format!("it is of fold version {}", head.fold_version)));
-    }
-    let mut places = Vec::new();
-    for (number, entry) in (0..).zip(db.range(key::page(0)..)) {
-        let (found, sealed) = entry.map_err(|error| damaged(error.to_string()))?;
-        let rows: Option<Vec<Row>> = read_value(&sealed).filter(|_| found == key::page(number));
-        let rows = rows.ok_or_else(|| damaged(format!("page {number}")))?;
-        places.extend(rows.into_iter().filter_map(Row::into_place));
-    }
-    let (stream, chain, tickets) = (At(head.stream), Chain(head.chain), head.tickets);
-    if places.len() as u64 != tickets {
-        return Err(damaged(format!("{} of {tickets} places are there", places.len())));
-    }
-    let line = head.into_head().and_then(|head| Line::restore(head, places));
-    let line = line.ok_or_else(|| damaged("its parts don't fit together".to_owned()))?;
-    Ok((db, Restored { stream, chain, line }))
-}
-
-fn read_value<T: for<'de> Deserialize<'de>>(sealed: &[u8]) -> Option<T> {
-    wire::feed::read(key::open(sealed)?).ok()
-}
-
-#[derive(Serialize, Deserialize)]
-struct HeadRow {
-    fold_version: u16,
-    stream: i64,
-    chain: [u8; 32],
-    tickets: u64,
-    seq: u64,
-    at: i64,
-    last_decision: u64,
-    policy: String,
-    state: u8,
-    reason: Option<String>,
-    keys: Vec<(String, [u8; 32])>,
-    nodes: Vec<[u8; 16]>,
-    outages: i64,
-    next_due: i64,
-}
-
-impl HeadRow {
-    fn new(checkpoint: &Checkpoint) -> Self {
-        let head = &checkpoint.head;
-        Self {
-            fold_version: FOLD_VERSION,
-            stream: checkpoint.stream.0,
-            chain: checkpoint.chain.0,
-            tickets: head.tickets,
-            seq: head.seq.0,
-            at: head.at.0,
-            last_decision: head.last_decision.0,
-            policy: wire::policy::write(&head.policy).to_string(),
-            state: state_code(head.state),
-            reason: head.reason.clone(),
-            keys: head.keys.iter().map(|key| (key.kid.clone(), key.x)).collect(),
-            nodes: head.nodes.iter().map(|node| node.0).collect(),
-            outages: head.outages,
-            next_due: head.next_due.0,
+fn restore(db: &sled::Db, mut head: HeadRow) -> Result<Restored, StoreError> {
+    let mut failed = None;
+    let pages = (0..).zip(std::mem::take(&mut head.pages)).map_while(|(number, page)| {
+        let read = read_page(db, number, page);
+        read.map_err(|error| failed = Some(error)).ok()
+    });
+    let restored = head.restore(pages.flatten());
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            restored.ok_or_else(|| StoreError::Damaged("its parts don't fit together".to_owned()))
         }
     }
-
-    fn into_head(self) -> Option<Head> {
-        let policy = serde_json::from_str(&self.policy).ok()?;
-        Some(Head {
-            tickets: self.tickets,
-            seq: Seq(self.seq),
-            at: At(self.at),
-            last_decision: Seq(self.last_decision),
-            policy: wire::policy::parse(&policy).ok()?,
-            state: state_of_code(self.state)?,
-            reason: self.reason,
-            keys: self.keys.into_iter().map(|(kid, x)| PublicKey { kid, x }).collect(),
-            nodes: self.nodes.into_iter().map(NodeId).collect(),
-            outages: self.outages,
-            next_due: At(self.next_due),
-        })
-    }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Row {
-    visitor: [u8; 16],
-    joined: u64,
-    came: u64,
-    node: u32,
-    socket: u64,
-    absent: Option<i64>,
-    standing: u8,
-    grant: Option<GrantRow>,
+fn read_page(db: &sled::Db, number: u32, page: PageRef) -> Result<Vec<Kept>, StoreError> {
+    let sealed = db.get(key::page(number, page.seq)).map_err(damaged)?;
+    let sealed = sealed.filter(|sealed| key::sum_of(sealed) == Some(page.sum));
+    let opened = sealed.and_then(|sealed| checkpoint::open_page(&sealed));
+    opened.ok_or_else(|| StoreError::Damaged(format!("page {number}")))
 }
 
-#[derive(Serialize, Deserialize)]
-struct GrantRow {
-    jti: [u8; 16],
-    kid: String,
-    seconds: u32,
-    seq: u64,
-    at: i64,
-    lapses: i64,
-    redeemed: Option<RedemptionRow>,
+/// What the writing thread has.
+struct Writer {
+    db: sled::Db,
+    /// The pages of the checkpoint that counts.
+    pages: Vec<PageRef>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct RedemptionRow {
-    seq: u64,
-    at: i64,
-    kid: String,
-    seconds: u32,
-    key: Option<[u8; 32]>,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-fn rows(line: &Line, page: u32) -> Vec<Row> {
-    let first = page * PLACES_PER_PAGE as u32;
-    let tickets = (first..first + PLACES_PER_PAGE as u32).map(Ticket);
-    tickets.map_while(|ticket| Some(Row::new(line.place(ticket)?, line.grant(ticket)))).collect()
-}
-
-impl Row {
-    fn new(place: &Place, grant: Option<&Grant>) -> Self {
-        Self {
-            visitor: place.visitor.0,
-            joined: place.joined.0,
-            came: place.came.0,
-            node: place.node.0,
-            socket: place.socket,
-            absent: place.absent.map(|at| at.0),
-            standing: standing_code(place.standing),
-            grant: grant.map(|grant| GrantRow {
-                jti: grant.jti.0,
-                kid: grant.kid.clone(),
-                seconds: grant.seconds,
-                seq: grant.seq.0,
-                at: grant.at.0,
-                lapses: grant.lapses.0,
-                redeemed: grant.redeemed.as_ref().map(|redemption| RedemptionRow {
-                    seq: redemption.seq.0,
-                    at: redemption.at.0,
-                    kid: redemption.kid.clone(),
-                    seconds: redemption.seconds,
-                    key: redemption.key,
-                }),
-            }),
+impl Writer {
+    fn write(&mut self, checkpoint: Checkpoint) -> Result<(), sled::Error> {
+        let seq = checkpoint.head.seq.0;
+        let mut pages = self.pages.clone();
+        let mut replaced = Vec::new();
+        for batch_of in checkpoint.pages.chunks(PAGES_PER_BATCH) {
+            let mut batch = sled::Batch::default();
+            for (number, sealed) in batch_of {
+                batch.insert(key::page(*number, seq).as_slice(), sealed.as_slice());
+                let page = PageRef { seq, sum: key::sum_of(sealed).unwrap_or_default() };
+                match pages.get_mut(*number as usize) {
+                    Some(old) => replaced.push((*number, std::mem::replace(old, page).seq)),
+                    None => pages.push(page),
+                }
+            }
+            self.db.apply_batch(batch)?;
         }
+        // The pages are on disk before anything names them.
+        self.db.flush()?;
+        self.db.insert(key::CHECKPOINT, checkpoint::seal_head(&checkpoint, &pages))?;
+        self.db.flush()?;
+        self.pages = pages;
+        for (number, old) in replaced.into_iter().filter(|(_, old)| *old != seq) {
+            self.db.remove(key::page(number, old))?;
+        }
+        Ok(())
     }
+}
 
-    /// `None` for a standing that this version doesn't know: the count of places then tells.
-    fn into_place(self) -> Option<(Place, Option<Grant>)> {
-        let socket = (NodeIndex(self.node), self.socket);
-        let mut place =
-            Place::stored(VisitorId(self.visitor), Seq(self.joined), Seq(self.came), socket);
-        place.absent = self.absent.map(At);
-        place.standing = standing_of_code(self.standing)?;
-        let grant = self.grant.map(|grant| Grant {
-            jti: Jti(grant.jti),
-            kid: grant.kid,
-            seconds: grant.seconds,
-            seq: Seq(grant.seq),
-            at: At(grant.at),
-            lapses: At(grant.lapses),
-            redeemed: grant.redeemed.map(|redemption| Redemption {
-                seq: Seq(redemption.seq),
-                at: At(redemption.at),
-                kid: redemption.kid,
-                seconds: redemption.seconds,
-                key: redemption.key,
-            }),
-        });
-        Some((place, grant))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::digest::{Chain, digest};
+    use crate::queue::event::{At, Entry, NodeId, Seated, Seq, VisitorId};
+    use crate::queue::line::Line;
+
+    #[test]
+    fn a_page_of_an_earlier_checkpoint_is_not_taken_for_one_of_this() {
+        let dir = std::env::temp_dir().join(format!("anteroom-store-{}", std::process::id()));
+        let mut line = Line::default();
+        let mut written = Vec::new();
+        let Opened { store, .. } = Store::open(&dir).unwrap();
+        assert!(matches!(Store::open(&dir), Err(StoreError::Held)));
+        for number in 0..2u8 {
+            let visitors = vec![(VisitorId([number; 16]), u64::from(number))];
+            let seated = Seated { node: NodeId([9; 16]), visitors };
+            let seq = Seq(line.seq().0 + 1);
+            line.apply(seq, At(5), &Entry::Joined(seated));
+            let page = checkpoint::seal_page(&line, 0);
+            let checkpoint = || Checkpoint {
+                stream: At(1),
+                chain: Chain::default(),
+                head: line.head(),
+                pages: vec![(0, page.clone())],
+            };
+            // One is written and one may wait.
+            while !store.try_write(checkpoint()) {}
+            written.push((seq.0, page));
+        }
+        store.finish(None).unwrap();
+        let restored = read(&dir).unwrap();
+        assert_eq!(digest(&restored.line), digest(&line));
+
+        // The older page, good in itself, under the newer one's key.
+        let db = open_db(&dir).unwrap();
+        assert_eq!(db.scan_prefix(key::PAGES).count(), 1, "what was replaced is gone");
+        db.insert(key::page(0, written[1].0), written[0].1.as_slice()).unwrap();
+        drop(db);
+        assert!(matches!(read(&dir), Err(StoreError::Damaged(_))));
+        let Opened { store, restored, damage } = Store::open(&dir).unwrap();
+        assert_eq!((restored.is_none(), damage.as_deref()), (true, Some("page 0")));
+        store.finish(None).unwrap();
+        assert!(matches!(read(&dir), Err(StoreError::Empty)));
+        for ending in ["", ".damaged"] {
+            std::fs::remove_dir_all(beside(&dir, ending)).unwrap();
+        }
+        std::fs::remove_file(beside(&dir, ".lock")).unwrap();
     }
 }

@@ -53,7 +53,10 @@ impl Line {
 
     /// The line that had this head and these places, with their grants, by ticket. `None` when
     /// they can't belong together.
-    pub fn restore(head: Head, places: Vec<(Place, Option<Grant>)>) -> Option<Self> {
+    pub fn restore(
+        head: Head,
+        places: impl IntoIterator<Item = (Place, Option<Grant>)>,
+    ) -> Option<Self> {
         let mut line = Self {
             seq: head.seq,
             at: head.at,
@@ -68,8 +71,9 @@ impl Line {
         for id in head.nodes {
             line.nodes.intern(id);
         }
-        line.places.reserve(places.len());
-        line.index.reserve(places.len());
+        let tickets = usize::try_from(head.tickets).ok().filter(|n| *n < NO_GRANT as usize)?;
+        line.places.reserve(tickets);
+        line.index.reserve(tickets);
         let mut absent = Vec::new();
         for (place, grant) in places {
             line.restore_place(place, grant, &mut absent)?;

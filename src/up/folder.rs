@@ -69,7 +69,7 @@ impl Folder {
     }
 
     pub(super) fn projection(&self) -> PathBuf {
-        self.root.join("projection")
+        projection(&self.root)
     }
 
     pub(super) fn nats_store(&self) -> PathBuf {
@@ -110,6 +110,11 @@ impl Folder {
 /// The file with the address and the password of a role, in the folder of an `up`.
 pub(super) fn nats_address(root: &Path, identity: &str) -> PathBuf {
     root.join("run").join(format!("nats-{identity}.url"))
+}
+
+/// Where the projector of an `up` keeps its stores.
+pub(super) fn projection(root: &Path) -> PathBuf {
+    root.join("projection")
 }
 
 /// The file that says where a running `up` is reached.

@@ -245,13 +245,18 @@ fn announce(folder: &Folder, ready: &Value, told: &Told) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address of the auditor's identity at a running `up`.
-pub fn auditor_address(dir: &Path) -> anyhow::Result<String> {
-    let file = folder::nats_address(dir, "auditor");
+/// The address of one identity at the NATS server of an `up`, as `auditor`.
+pub fn nats_address(dir: &Path, identity: &str) -> anyhow::Result<String> {
+    let file = folder::nats_address(dir, identity);
     let text = std::fs::read_to_string(&file);
     let text =
         text.with_context(|| format!("no `anteroom up` was ever run on {}", dir.display()))?;
     Ok(text.trim().to_owned())
+}
+
+/// Where the projector of an `up` keeps its stores.
+pub fn projection_dir(dir: &Path) -> PathBuf {
+    folder::projection(dir)
 }
 
 /// The address of the operator API of a running `up`.

@@ -60,6 +60,28 @@ pub struct VerifyAnswer {
     pub digest: String,
     /// Of the log, hexadecimal.
     pub chain: String,
+    /// Why the projector goes no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<String>,
+}
+
+/// How far are you with the log, and begin anew if I say so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RebuildQuestion {
+    /// Whether the line and its store are to be given up and made again from the first entry.
+    pub begin: bool,
+}
+
+/// How far a projector is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RebuildAnswer {
+    /// The last entry applied.
+    pub sequence: u64,
+    /// The last that the log is known to have.
+    pub end: u64,
+    /// Why the projector goes no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<String>,
 }
 
 /// Tokens for visitors whose sockets this node holds, please.

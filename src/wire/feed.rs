@@ -7,7 +7,7 @@ use bincode::config::Configuration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Raised with every change of these types; a node drops frames of another version.
-pub const FEED_VERSION: u16 = 1;
+pub const FEED_VERSION: u16 = 2;
 
 /// A frame's deltas are split over several frames above this. It keeps one message quick to copy
 /// to every node, and far from the server's limit of 1 MiB.
@@ -24,6 +24,8 @@ pub struct Frame {
     pub through: u64,
     /// The last entry that had a delta, be it in this frame or an earlier one.
     pub last_delta: u64,
+    /// The last entry that the log is known to have.
+    pub end: u64,
     /// The log's time when the frame was sent, in nanoseconds.
     pub now: i64,
     /// For how long the projector has known of entries that it has not applied, in milliseconds.
@@ -34,8 +36,19 @@ pub struct Frame {
     pub full_milli: u16,
     /// People a minute that are let in, in thousandths.
     pub pace_milli: Option<u64>,
+    /// Why the projector goes no further, if it does not: then there is nothing else to be taken.
+    pub halted: Option<Halted>,
     /// What moved, in log order.
     pub deltas: Vec<Delta>,
+}
+
+/// A projector that has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// The last entry that it applied.
+    pub after: u64,
+    /// Why it goes no further, in words for an operator.
+    pub why: String,
 }
 
 /// What one entry of the log moved.

@@ -7,8 +7,8 @@ use anteroom::queue::event::{
 };
 use anteroom::queue::line::{Change, Line, Standing};
 use anteroom::wire::feed::{
-    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Joined, Revoked, from_gaps, read_frame,
-    to_gaps, write,
+    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Halted, Joined, Revoked, from_gaps,
+    read_frame, to_gaps, write,
 };
 use proptest::prelude::*;
 
@@ -132,11 +132,13 @@ fn frame(deltas: Vec<Delta>) -> Frame {
         stream: 1_700_000_000_000_000_000,
         through: 0,
         last_delta: 0,
+        end: 0,
         now: 1_700_000_100_000_000_000,
         behind_millis: 0,
         inside: 2,
         full_milli: 0,
         pace_milli: Some(60_000),
+        halted: None,
         deltas,
     }
 }
@@ -168,10 +170,12 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         stream: n.0,
         through: n.1,
         last_delta: n.2,
+        end: n.2,
         now: n.3,
         behind_millis: n.4,
         inside: n.5,
         full_milli: n.6,
+        halted: n.7.map(|after| Halted { after, why: "why".to_owned() }),
         pace_milli: n.7,
         deltas,
     })

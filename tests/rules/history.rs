@@ -98,7 +98,7 @@ fn step(line: &mut Line, gap: i64, act: &Act) -> anteroom::queue::line::Change {
 fn stored_and_restored(line: &Line) -> Option<Line> {
     let tickets = (0..).map(Ticket);
     let places = tickets.zip(line.places()).map(|(t, place)| (*place, line.grant(t).cloned()));
-    Line::restore(line.head(), places.collect())
+    Line::restore(line.head(), places)
 }
 
 /// Asserts that what is derived is what the places say.

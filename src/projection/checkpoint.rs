@@ -1,0 +1,235 @@
+//! A line as it is kept: the bytes of its pages and of its head, and the line that they give again.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::projection::key::{self, Checksum, PLACES_PER_PAGE};
+use crate::queue::digest::{Chain, standing_code, standing_of_code, state_code, state_of_code};
+use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Ticket, VisitorId};
+use crate::queue::line::{FOLD_VERSION, Grant, Head, Line, Place, Redemption};
+use crate::queue::presence::NodeIndex;
+use crate::wire;
+
+/// What is to be written at one time: all of it counts, or none.
+pub(super) struct Checkpoint {
+    pub(super) stream: At,
+    pub(super) chain: Chain,
+    pub(super) head: Head,
+    /// The pages that changed, sealed, by their number.
+    pub(super) pages: Vec<(u32, Vec<u8>)>,
+}
+
+/// A line as it was at a checkpoint.
+pub(super) struct Restored {
+    /// The stream that it was folded from.
+    pub(super) stream: At,
+    /// The chain up to there.
+    pub(super) chain: Chain,
+    /// The line.
+    pub(super) line: Line,
+}
+
+/// One place, with its grant.
+pub(super) type Kept = (Place, Option<Grant>);
+
+/// A page that a checkpoint is made of: the entry after which it was written, and its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PageRef {
+    pub(super) seq: u64,
+    pub(super) sum: Checksum,
+}
+
+/// The page that a ticket is on.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+pub(super) fn page_of(ticket: Ticket) -> u32 {
+    ticket.0 / PLACES_PER_PAGE as u32
+}
+
+/// How many pages a line has.
+pub(super) fn page_count(line: &Line) -> usize {
+    line.places().len().div_ceil(PLACES_PER_PAGE)
+}
+
+/// A page of the line, sealed.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+pub(super) fn seal_page(line: &Line, page: u32) -> Vec<u8> {
+    let first = page * PLACES_PER_PAGE as u32;
+    let tickets = (first..first + PLACES_PER_PAGE as u32).map(Ticket);
+    let row = |ticket| Some(Row::new(line.place(ticket)?, line.grant(ticket)));
+    let rows: Vec<Row<'_>> = tickets.map_while(row).collect();
+    key::seal(&wire::feed::write(&rows))
+}
+
+/// The places of a page, with their grants; `None` when it is not what was written.
+pub(super) fn open_page(sealed: &[u8]) -> Option<Vec<Kept>> {
+    let rows: Vec<Row<'_>> = wire::feed::read(key::open(sealed)?).ok()?;
+    rows.into_iter().map(Row::into_place).collect()
+}
+
+/// The head of a checkpoint, with the pages that belong to it, sealed.
+pub(super) fn seal_head(checkpoint: &Checkpoint, pages: &[PageRef]) -> Vec<u8> {
+    key::seal(&wire::feed::write(&HeadRow::new(checkpoint, pages)))
+}
+
+/// Reads a head.
+pub(super) fn open_head(sealed: &[u8]) -> Result<HeadRow, String> {
+    let bytes = key::open(sealed).ok_or("the checkpoint is not what was written")?;
+    // The version comes first, so that it can be told from one that is laid out otherwise.
+    let version = bytes.first_chunk::<2>().map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    if version != FOLD_VERSION {
+        return Err(format!(
+            "it is of fold version {version}, and this program's is {FOLD_VERSION}"
+        ));
+    }
+    wire::feed::read(bytes).map_err(|error| format!("the checkpoint can't be read: {error}"))
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HeadRow {
+    /// In two bytes, whatever follows: the first thing that any version reads.
+    fold_version: [u8; 2],
+    stream: i64,
+    chain: [u8; 32],
+    tickets: u64,
+    seq: u64,
+    at: i64,
+    last_decision: u64,
+    policy: String,
+    state: u8,
+    reason: Option<String>,
+    keys: Vec<(String, [u8; 32])>,
+    nodes: Vec<[u8; 16]>,
+    outages: i64,
+    next_due: i64,
+    pub(super) pages: Vec<PageRef>,
+}
+
+impl HeadRow {
+    fn new(checkpoint: &Checkpoint, pages: &[PageRef]) -> Self {
+        let head = &checkpoint.head;
+        Self {
+            fold_version: FOLD_VERSION.to_le_bytes(),
+            stream: checkpoint.stream.0,
+            chain: checkpoint.chain.0,
+            tickets: head.tickets,
+            seq: head.seq.0,
+            at: head.at.0,
+            last_decision: head.last_decision.0,
+            policy: wire::policy::write(&head.policy).to_string(),
+            state: state_code(head.state),
+            reason: head.reason.clone(),
+            keys: head.keys.iter().map(|key| (key.kid.clone(), key.x)).collect(),
+            nodes: head.nodes.iter().map(|node| node.0).collect(),
+            outages: head.outages,
+            next_due: head.next_due.0,
+            pages: pages.to_vec(),
+        }
+    }
+
+    /// The line that had this head and these places; `None` when they can't belong together.
+    pub(super) fn restore(self, places: impl Iterator<Item = Kept>) -> Option<Restored> {
+        let policy = serde_json::from_str(&self.policy).ok()?;
+        let head = Head {
+            tickets: self.tickets,
+            seq: Seq(self.seq),
+            at: At(self.at),
+            last_decision: Seq(self.last_decision),
+            policy: wire::policy::parse(&policy).ok()?,
+            state: state_of_code(self.state)?,
+            reason: self.reason,
+            keys: self.keys.into_iter().map(|(kid, x)| PublicKey { kid, x }).collect(),
+            nodes: self.nodes.into_iter().map(NodeId).collect(),
+            outages: self.outages,
+            next_due: At(self.next_due),
+        };
+        let line = Line::restore(head, places)?;
+        Some(Restored { stream: At(self.stream), chain: Chain(self.chain), line })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row<'a> {
+    visitor: [u8; 16],
+    joined: u64,
+    came: u64,
+    node: u32,
+    socket: u64,
+    absent: Option<i64>,
+    standing: u8,
+    grant: Option<GrantRow<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GrantRow<'a> {
+    jti: [u8; 16],
+    kid: Cow<'a, str>,
+    seconds: u32,
+    seq: u64,
+    at: i64,
+    lapses: i64,
+    redeemed: Option<RedemptionRow<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RedemptionRow<'a> {
+    seq: u64,
+    at: i64,
+    kid: Cow<'a, str>,
+    seconds: u32,
+    key: Option<[u8; 32]>,
+}
+
+impl<'a> Row<'a> {
+    fn new(place: &Place, grant: Option<&'a Grant>) -> Self {
+        Self {
+            visitor: place.visitor.0,
+            joined: place.joined.0,
+            came: place.came.0,
+            node: place.node.0,
+            socket: place.socket,
+            absent: place.absent.map(|at| at.0),
+            standing: standing_code(place.standing),
+            grant: grant.map(|grant| GrantRow {
+                jti: grant.jti.0,
+                kid: Cow::Borrowed(&grant.kid),
+                seconds: grant.seconds,
+                seq: grant.seq.0,
+                at: grant.at.0,
+                lapses: grant.lapses.0,
+                redeemed: grant.redeemed.as_ref().map(|redemption| RedemptionRow {
+                    seq: redemption.seq.0,
+                    at: redemption.at.0,
+                    kid: Cow::Borrowed(&redemption.kid),
+                    seconds: redemption.seconds,
+                    key: redemption.key,
+                }),
+            }),
+        }
+    }
+
+    /// `None` for a standing that this version doesn't know.
+    fn into_place(self) -> Option<Kept> {
+        let socket = (NodeIndex(self.node), self.socket);
+        let mut place =
+            Place::stored(VisitorId(self.visitor), Seq(self.joined), Seq(self.came), socket);
+        place.absent = self.absent.map(At);
+        place.standing = standing_of_code(self.standing)?;
+        let grant = self.grant.map(|grant| Grant {
+            jti: Jti(grant.jti),
+            kid: grant.kid.into_owned(),
+            seconds: grant.seconds,
+            seq: Seq(grant.seq),
+            at: At(grant.at),
+            lapses: At(grant.lapses),
+            redeemed: grant.redeemed.map(|redemption| Redemption {
+                seq: Seq(redemption.seq),
+                at: At(redemption.at),
+                kid: redemption.kid.into_owned(),
+                seconds: redemption.seconds,
+                key: redemption.key,
+            }),
+        });
+        Some((place, grant))
+    }
+}

@@ -1,0 +1,121 @@
+//! The line of one queue as it grows out of the log, and what of it is not kept yet.
+
+use crate::log::subjects::QueueId;
+use crate::log::tail::{Halt, Record};
+use crate::projection::checkpoint::{self, Checkpoint, Restored, page_count, page_of};
+use crate::queue::digest::Chain;
+use crate::queue::event::{At, Seq, Ticket};
+use crate::queue::line::{Change, Line};
+
+pub(super) struct Fold {
+    queue: QueueId,
+    line: Line,
+    chain: Chain,
+    /// Whether each page has changed since it was kept.
+    changed: Vec<bool>,
+    /// Places that moved since then, each as often as it did.
+    moves: usize,
+    /// The last entry of which everything is kept.
+    kept: Seq,
+}
+
+impl Fold {
+    /// A line that nobody is in yet.
+    pub(super) fn new(queue: QueueId) -> Self {
+        Self {
+            queue,
+            line: Line::default(),
+            chain: Chain::default(),
+            changed: Vec::new(),
+            moves: 0,
+            kept: Seq(0),
+        }
+    }
+
+    /// Goes on from what was kept.
+    pub(super) fn restored(queue: QueueId, restored: Restored) -> Self {
+        let kept = restored.line.seq();
+        let changed = vec![false; page_count(&restored.line)];
+        Self { queue, line: restored.line, chain: restored.chain, changed, moves: 0, kept }
+    }
+
+    /// Applies the next entry of the log.
+    pub(super) fn apply(&mut self, record: &Record) -> Result<Change, Halt> {
+        let (entry, why) = record.read(&self.queue)?;
+        if let Some(why) = why {
+            tracing::warn!(queue = %self.queue, seq = record.seq.0, why, "void entry");
+        }
+        let change = self.line.apply(record.seq, record.stored, &entry);
+        self.chain = self.chain.then(record.seq, record.stored, &record.subject, &record.payload);
+        if !change.void.is_empty() || change.void_entry.is_some() {
+            tracing::debug!(queue = %self.queue, seq = record.seq.0, "facts that count nowhere");
+        }
+        self.note(&change);
+        Ok(change)
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    pub(super) fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// How often places moved since everything was kept.
+    pub(super) fn moves(&self) -> usize {
+        self.moves
+    }
+
+    /// Whether there is anything that is not kept.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.line.seq() > self.kept
+    }
+
+    /// What is to be kept so that a restart can go on from here.
+    pub(super) fn checkpoint(&self, stream: At) -> Checkpoint {
+        let changed = (0..).zip(&self.changed).filter(|(_, changed)| **changed);
+        let seal = |(page, _): (u32, &bool)| (page, checkpoint::seal_page(&self.line, page));
+        Checkpoint {
+            stream,
+            chain: self.chain,
+            head: self.line.head(),
+            pages: changed.map(seal).collect(),
+        }
+    }
+
+    /// Everything up to here is in good hands.
+    pub(super) fn kept(&mut self) {
+        self.changed.fill(false);
+        self.moves = 0;
+        self.kept = self.line.seq();
+    }
+
+    /// Nothing is kept any more.
+    pub(super) fn lost(&mut self) {
+        self.changed = vec![true; page_count(&self.line)];
+        self.moves = self.line.places().len();
+        self.kept = Seq(0);
+    }
+
+    fn note(&mut self, change: &Change) {
+        let joined = change.joined.first.0..change.joined.first.0 + change.joined.accepted;
+        let moved = joined
+            .map(Ticket)
+            .chain(change.came.iter().map(|(ticket, _)| *ticket))
+            .chain(change.ended.iter().map(|(ticket, _)| *ticket))
+            .chain(change.went.iter().copied())
+            .chain(change.prolonged.iter().copied())
+            .chain(change.admitted.iter().copied())
+            .chain(change.entered.iter().copied());
+        for page in moved.map(|ticket| page_of(ticket) as usize) {
+            self.moves += 1;
+            if page >= self.changed.len() {
+                self.changed.resize(page + 1, false);
+            }
+            if let Some(changed) = self.changed.get_mut(page) {
+                *changed = true;
+            }
+        }
+    }
+}

@@ -45,6 +45,12 @@ pub fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// An instant as it is written, to the nanosecond.
+pub fn rfc3339_nanos(at: At) -> String {
+    let instant = jiff::Timestamp::from_nanosecond(i128::from(at.0));
+    instant.map(|instant| format!("{instant:.9}")).unwrap_or_default()
+}
+
 /// Reads an RFC 3339 instant to the nanosecond.
 pub fn parse_rfc3339(text: &str) -> Option<At> {
     let instant: jiff::Timestamp = text.parse().ok()?;

@@ -1,23 +1,18 @@
-//! Replays a log and judges it: was anyone overtaken, admitted twice, or a token used twice?
-//!
-//! The order of admission is judged by who was present at an entry's `basis`, the last thing that
-//! the worker knew when it decided.
+//! Reads a log to its end and judges it: was anyone overtaken, admitted twice or too early, was a
+//! token used twice, did anyone lose a place too soon?
 
-use std::collections::BTreeSet;
-
-use crate::log::connection::Log;
-use crate::log::stream::StreamError;
+use crate::audit::reading::{Reading, Step};
+use crate::audit::source::{Source, SourceError};
 use crate::log::subjects::QueueId;
-use crate::log::tail::{FetchError, Halt, Record};
-use crate::queue::digest::{Chain, digest, hex};
-use crate::queue::event::{Admitted, Decision, Entry, Facts, Seq, Ticket, VisitorId};
-use crate::queue::line::{Change, Line};
+use crate::log::tail::{Halt, Record};
+use crate::queue::digest::{Chain, hex};
 
-/// Records read at once.
-const FETCHED_AT_ONCE: usize = 500;
+/// Findings of one kind that are kept; beyond it they are only counted. A log that is wrong from end
+/// to end must not fill the memory of the one who says so.
+const FINDINGS_MAX: usize = 10_000;
 
 /// What came of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// The last entry read.
     pub sequence: u64,
@@ -26,7 +21,7 @@ pub struct Verdict {
     /// Visitors who ever had a place.
     pub visitors: usize,
     /// Visitors who wait at the end.
-    pub waiting: u32,
+    pub waiting: usize,
     /// Visitors who were let in.
     pub admitted: usize,
     /// Grants that were used.
@@ -36,9 +31,9 @@ pub struct Verdict {
     /// Of the log.
     pub chain: String,
     /// Where a promise was broken.
-    pub violations: Vec<Finding>,
+    pub violations: Findings,
     /// What counts nowhere, and why.
-    pub void: Vec<Finding>,
+    pub void: Findings,
 }
 
 /// Something worth saying of one entry.
@@ -46,184 +41,109 @@ pub struct Verdict {
 pub struct Finding {
     /// The entry.
     pub seq: u64,
+    /// Which of its facts, counted from 0; none for the whole entry.
+    pub fact: Option<usize>,
     /// What is to be said.
     pub what: String,
 }
 
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// There is no such queue.
-    #[error("there is no queue {0}")]
-    UnknownQueue(QueueId),
-    /// The log can't be reached.
-    #[error("the log can't be reached")]
-    Away(#[from] FetchError),
-    /// The log can't be read to its end.
-    #[error(transparent)]
-    Halted(#[from] Halt),
+/// Findings in the order of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The first of them.
+    pub list: Vec<Finding>,
+    /// How many there are.
+    pub count: usize,
 }
 
-/// Reads the log of a queue from its first entry, to its end or to `until`, and judges it.
-pub async fn verify(log: &Log, queue: &QueueId, until: Option<Seq>) -> Result<Verdict, AuditError> {
-    let end = match log.stream_info(queue).await {
-        Ok(info) => until.map_or(info.last, |until| until.min(info.last)),
-        Err(StreamError::Missing) => return Err(AuditError::UnknownQueue(queue.clone())),
-        Err(StreamError::Away(_) | StreamError::Refused(_)) => return Err(FetchError.into()),
-    };
-    let mut reading = Reading::default();
-    loop {
-        let next = Seq(reading.line.seq().0 + 1);
-        let batch = log.fetch(queue, next, FETCHED_AT_ONCE).await?;
-        if batch.is_empty() && reading.line.seq() < end {
-            // A replica that lags: what it has is not all that there is.
-            return Err(FetchError.into());
-        }
-        if batch.is_empty() {
-            return Ok(reading.verdict());
-        }
-        for record in batch {
-            if until.is_some_and(|until| record.seq > until) {
-                return Ok(reading.verdict());
-            }
-            reading.read(queue, &record)?;
+impl Verdict {
+    /// Whether every promise was kept.
+    pub fn ok(&self) -> bool {
+        self.violations.count == 0
+    }
+}
+
+impl Findings {
+    fn add(&mut self, finding: Finding) {
+        self.count += 1;
+        if self.list.len() < FINDINGS_MAX {
+            self.list.push(finding);
         }
     }
+}
+
+/// Reads to the source's end. A log that can't be read to its end is judged up to there, and that it
+/// can't is the last of the violations.
+pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
+    let mut reader = Reader::default();
+    let queue = source.queue().clone();
+    let halt = loop {
+        match source.next().await {
+            Ok(records) if records.is_empty() => break None,
+            Ok(records) => {
+                let read = records.iter().try_for_each(|record| reader.read(&queue, record));
+                if let Err(halt) = read {
+                    break Some(halt);
+                }
+            }
+            Err(SourceError::Halted(halt)) => break Some(halt),
+            Err(error) => return Err(error),
+        }
+    };
+    Ok(reader.verdict(halt))
+}
+
+/// Reads and judges entries that are at hand: the same as [`verify`].
+pub fn verify_records<'a>(
+    queue: &QueueId,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Verdict {
+    let mut reader = Reader::default();
+    let halt = records.into_iter().try_for_each(|record| reader.read(queue, record)).err();
+    reader.verdict(halt)
 }
 
 #[derive(Default)]
-struct Reading {
-    line: Line,
+struct Reader {
+    reading: Reading,
     chain: Chain,
-    /// For each ticket, when its visitor became present (true) or absent, ascending.
-    presence: Vec<Vec<(Seq, bool)>>,
-    admitted: BTreeSet<VisitorId>,
-    redeemed: BTreeSet<VisitorId>,
-    violations: Vec<Finding>,
-    void: Vec<Finding>,
+    violations: Findings,
+    void: Findings,
 }
 
-impl Reading {
+impl Reader {
     fn read(&mut self, queue: &QueueId, record: &Record) -> Result<(), Halt> {
-        let expected = Seq(self.line.seq().0 + 1);
-        if record.seq != expected {
-            return Err(Halt::Gap { expected, found: record.seq });
-        }
         let (entry, why) = record.read(queue)?;
+        let seq = record.seq.0;
         if let Some(why) = why {
-            self.void(record.seq, format!("void entry: {why}"));
+            self.void.add(Finding { seq, fact: None, what: format!("it can't be read: {why}") });
         }
-        let judged = if let Entry::Decided(decision) = &entry {
-            self.judge(record.seq, decision)
-        } else {
-            Vec::new()
-        };
-        let change = self.line.apply(record.seq, record.stored, &entry);
         self.chain = self.chain.then(record.seq, record.stored, &record.subject, &record.payload);
-        if change.void_entry.is_none() {
-            self.violations.extend(judged);
+        let Step { void, violations, .. } = self.reading.read(record.seq, record.stored, &entry);
+        for (fact, what) in void {
+            self.void.add(Finding { seq, fact, what });
         }
-        self.note(record.seq, &entry, &change);
+        for what in violations {
+            self.violations.add(Finding { seq, fact: None, what });
+        }
         Ok(())
     }
 
-    /// What is wrong with a decision, seen from just before it.
-    fn judge(&self, seq: Seq, decision: &Decision) -> Vec<Finding> {
-        match &decision.facts {
-            Facts::Admitted(facts) => self.judge_order(seq, decision.basis, facts),
-            Facts::Configured(_)
-            | Facts::Redeemed(_)
-            | Facts::Released(_)
-            | Facts::Expired(_)
-            | Facts::Removed(_)
-            | Facts::NodeLost(_) => Vec::new(),
+    fn verdict(mut self, halt: Option<Halt>) -> Verdict {
+        let reading = &self.reading;
+        if let Some(halt) = halt {
+            let what = format!("the log can't be read any further: {halt}");
+            self.violations.add(Finding { seq: reading.seq + 1, fact: None, what });
         }
-    }
-
-    fn judge_order(&self, seq: Seq, basis: Seq, facts: &[Admitted]) -> Vec<Finding> {
-        let tickets = facts.iter().filter_map(|fact| self.line.ticket(fact.visitor));
-        let tickets: Vec<Ticket> = tickets.filter(|t| self.line.waiting().contains(*t)).collect();
-        let mut findings = Vec::new();
-        if !tickets.is_sorted() {
-            let what = "the visitors of one entry are not in the order of the line".to_owned();
-            findings.push(Finding { seq: seq.0, what });
-        }
-        let Some(last) = tickets.iter().max() else { return findings };
-        let let_in: BTreeSet<Ticket> = tickets.iter().copied().collect();
-        let before = self.line.waiting().iter().take_while(|ticket| ticket < last);
-        for ticket in before.filter(|ticket| !let_in.contains(ticket)) {
-            if self.was_present(ticket, basis)
-                && let Some(place) = self.line.place(ticket)
-            {
-                let what = format!(
-                    "visitor {} (ticket {}), present at entry {}, was overtaken",
-                    place.visitor, ticket.0, basis.0
-                );
-                findings.push(Finding { seq: seq.0, what });
-            }
-        }
-        findings
-    }
-
-    fn was_present(&self, ticket: Ticket, at: Seq) -> bool {
-        let changes = self.presence.get(ticket.0 as usize);
-        let last = changes.into_iter().flatten().take_while(|(seq, _)| *seq <= at).last();
-        last.is_some_and(|(_, present)| *present)
-    }
-
-    fn note(&mut self, seq: Seq, entry: &Entry, change: &Change) {
-        let joined = usize::try_from(change.joined.accepted).unwrap_or(0);
-        self.presence.extend(std::iter::repeat_n(vec![(seq, true)], joined));
-        let came = change.came.iter().map(|(ticket, _)| (*ticket, true));
-        let went = change.went.iter().map(|ticket| (*ticket, false));
-        for (ticket, present) in came.chain(went) {
-            if let Some(changes) = self.presence.get_mut(ticket.0 as usize) {
-                changes.push((seq, present));
-            }
-        }
-        for ticket in &change.admitted {
-            self.once(seq, *ticket, "was admitted a second time", |this| &mut this.admitted);
-        }
-        for ticket in &change.entered {
-            self.once(seq, *ticket, "used a grant a second time", |this| &mut this.redeemed);
-        }
-        if let Some(why) = change.void_entry
-            && !matches!(entry, Entry::Void { .. })
-        {
-            self.void(seq, format!("void entry: {why:?}"));
-        }
-        for (index, why) in &change.void {
-            self.void(seq, format!("fact {index} counts nowhere: {why:?}"));
-        }
-    }
-
-    fn once(
-        &mut self,
-        seq: Seq,
-        ticket: Ticket,
-        twice: &str,
-        set: impl Fn(&mut Self) -> &mut BTreeSet<VisitorId>,
-    ) {
-        let Some(visitor) = self.line.place(ticket).map(|place| place.visitor) else { return };
-        if !set(self).insert(visitor) {
-            self.violations
-                .push(Finding { seq: seq.0, what: format!("visitor {visitor} {twice}") });
-        }
-    }
-
-    fn void(&mut self, seq: Seq, what: String) {
-        self.void.push(Finding { seq: seq.0, what });
-    }
-
-    fn verdict(self) -> Verdict {
+        let grants = || reading.people.iter().filter_map(|person| person.grant.as_ref());
         Verdict {
-            sequence: self.line.seq().0,
-            entries: self.line.seq().0,
-            visitors: self.line.places().len(),
-            waiting: self.line.waiting().len(),
-            admitted: self.admitted.len(),
-            redeemed: self.redeemed.len(),
-            digest: hex(&digest(&self.line)),
+            sequence: reading.seq,
+            entries: reading.seq,
+            visitors: reading.people.len(),
+            waiting: reading.waiting(),
+            admitted: grants().count(),
+            redeemed: grants().filter(|grant| grant.used.is_some()).count(),
+            digest: hex(&reading.digest()),
             chain: hex(&self.chain.0),
             violations: self.violations,
             void: self.void,

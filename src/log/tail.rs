@@ -63,7 +63,7 @@ pub enum Heard {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     /// Entries are missing.
-    #[error("entry {expected:?} is missing; the next one there is {found:?}")]
+    #[error("entry {} is missing; the next one there is {}", .expected.0, .found.0)]
     Gap {
         /// The one that should come.
         expected: Seq,
@@ -74,7 +74,7 @@ pub enum Halt {
     #[error("this is not the stream that was read before")]
     OtherStream,
     /// An entry is of a newer version than this program reads.
-    #[error("entry {seq:?} is of version {version}, which this program can't read: upgrade it")]
+    #[error("entry {} is of version {version}, which this program can't read: upgrade it", .seq.0)]
     Newer {
         /// The entry.
         seq: Seq,

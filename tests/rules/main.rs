@@ -8,4 +8,6 @@ mod outage;
 mod rate;
 mod places;
 mod history;
+mod audit;
+mod readings;
 mod feed;

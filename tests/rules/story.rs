@@ -82,6 +82,19 @@ pub(crate) fn line_after(story: &str) -> Line {
     line
 }
 
+/// A history as it stands in a log: when each entry was stored, and what it says.
+pub(crate) fn entries_of(story: &str) -> Vec<(At, Entry)> {
+    let mut line = Line::default();
+    let mut entries = Vec::new();
+    for words in lines(story) {
+        let (at, rest) = words.split_once(' ').expect(words);
+        let entry = entry(&line, rest);
+        line.apply(Seq(line.seq().0 + 1), time(at), &entry);
+        entries.push((time(at), entry));
+    }
+    entries
+}
+
 fn due(line: &Line, now: At) -> Due {
     admit::decide(line, now)
 }
@@ -313,7 +326,7 @@ pub(crate) fn bytes(name: &str) -> [u8; 16] {
     bytes
 }
 
-fn name(id: &[u8; 16]) -> String {
+pub(crate) fn name(id: &[u8; 16]) -> String {
     str::from_utf8(id).unwrap().trim_end_matches('\0').to_owned()
 }
 

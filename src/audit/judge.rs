@@ -1,0 +1,144 @@
+//! What is promised to visitors and to the site, held against what was decided. A decision is judged
+//! by what its writer knew: the log up to its `basis`, and the policy in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::queue::event::{Admitted, State, VisitorId};
+
+use crate::audit::reading::{Ending, Person, Reading, SECOND, Standing, Step, interval_nanos};
+
+/// People that one finding names; of more it says how many.
+const NAMED_MAX: usize = 3;
+
+/// Who was present at an entry that a decision rests on.
+pub(super) struct Presence {
+    basis: u64,
+    /// What each was then who became present or absent since.
+    then: BTreeMap<usize, bool>,
+}
+
+impl Presence {
+    pub(super) fn at(reading: &Reading, basis: u64) -> Self {
+        let since = reading.flips.iter().rev().take_while(|(seq, ..)| *seq > basis);
+        // From the last to the first: the first tells what they were before.
+        Self { basis, then: since.map(|(_, ticket, was)| (*ticket, *was)).collect() }
+    }
+}
+
+impl Reading {
+    /// Were all those let in who were present at `basis` and had joined before the last of these?
+    pub(super) fn judge_order(&self, facts: &[Admitted], presence: &Presence, step: &mut Step) {
+        let waits = |ticket: &usize| {
+            self.person(*ticket).is_some_and(|person| person.standing == Standing::Waiting)
+        };
+        let tickets = facts.iter().filter_map(|fact| self.ticket(fact.visitor)).filter(waits);
+        let tickets: Vec<usize> = tickets.collect();
+        if !tickets.is_sorted() {
+            let what = "the visitors of one entry were not let in in the order of the line";
+            step.violations.push(what.to_owned());
+        }
+        let Some(&last) = tickets.iter().max() else { return };
+        let let_in: BTreeSet<usize> = tickets.into_iter().collect();
+        let then = &presence.then;
+        let here = self.here.range(..last).filter(|ticket| then.get(ticket) != Some(&false));
+        let gone = then.iter().filter(|(ticket, was)| {
+            **was && **ticket < last && !self.here.contains(ticket) && waits(ticket)
+        });
+        let present: BTreeSet<usize> =
+            here.copied().chain(gone.map(|(ticket, _)| *ticket)).collect();
+        let overtaken: Vec<&Person> =
+            present.difference(&let_in).filter_map(|ticket| self.person(*ticket)).collect();
+        if overtaken.is_empty() {
+            return;
+        }
+        let named: Vec<String> =
+            overtaken.iter().take(NAMED_MAX).map(|person| person.visitor.to_string()).collect();
+        let more = match overtaken.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (names, basis) = (named.join(", "), presence.basis);
+        step.violations.push(format!("overtaken, though present at entry {basis}: {names}{more}"));
+    }
+
+    /// Was this one to be let in at all, and now?
+    pub(super) fn judge_admission(&self, ticket: usize, presence: &Presence, step: &mut Step) {
+        let Some(person) = self.person(ticket) else { return };
+        let visitor = person.visitor;
+        if self.state != State::Open {
+            let state = state_word(self.state);
+            step.violations
+                .push(format!("visitor {visitor} was let in while the queue was {state}"));
+        }
+        let was_here = presence.then.get(&ticket).copied();
+        if !was_here.unwrap_or_else(|| self.here.contains(&ticket)) {
+            let basis = presence.basis;
+            let what = format!("visitor {visitor} was let in though absent at entry {basis}");
+            step.violations.push(what);
+        }
+        if let Some(ceiling) = self.policy.max_inside
+            && self.inside >= ceiling
+        {
+            let inside = self.inside;
+            step.violations.push(format!(
+                "visitor {visitor} was let in over the ceiling: {inside} were inside, and {ceiling} may be"
+            ));
+        }
+        self.judge_rate(visitor, step);
+    }
+
+    /// In any w seconds at most burst + w x rate / 60 people are let in. That is kept by whoever lets
+    /// nobody in more than burst - 1 intervals before their turn, where each turn is one interval
+    /// after the later of the turn before and the time at which that was taken (GCRA, ITU-T I.371).
+    fn judge_rate(&self, visitor: VisitorId, step: &mut Step) {
+        let rate = self.policy.rate_per_minute;
+        let burst = i64::from((rate / 600).max(1));
+        let early = self.next_due - self.at - (burst - 1) * interval_nanos(rate);
+        if early > 0 {
+            let millis = early / 1_000_000 + 1;
+            step.violations.push(format!(
+                "visitor {visitor} was let in {millis} ms before the rate of {rate} a minute allowed it"
+            ));
+        }
+    }
+
+    /// Nobody loses a place before the whole grace is over, outages not counted.
+    pub(super) fn judge_grace(&self, visitor: VisitorId, since: i64, step: &mut Step) {
+        let grace = i64::from(self.policy.reconnect_seconds);
+        let missing = since + grace * SECOND - self.running();
+        if missing > 0 {
+            let missing = missing / SECOND + 1;
+            step.violations.push(format!(
+                "visitor {visitor} lost their place {missing} s before their {grace} s of grace were over"
+            ));
+        }
+    }
+
+    /// No grant lapses and no session ends before its time, outages not counted for grants.
+    pub(super) fn judge_release(&self, person: &Person, ending: Ending, step: &mut Step) {
+        let Some(grant) = &person.grant else { return };
+        let (what, missing) = match (ending, &grant.used) {
+            (Ending::Lapsed, _) => ("the grant", grant.lapses - self.running()),
+            (Ending::SessionOver, Some(used)) => {
+                ("the session", used.at + i64::from(used.seconds) * SECOND - self.at)
+            }
+            _ => return,
+        };
+        if missing > 0 {
+            let (visitor, missing) = (person.visitor, missing / SECOND + 1);
+            step.violations
+                .push(format!("{what} of visitor {visitor} ended {missing} s before its time"));
+        }
+    }
+}
+
+/// A state in a sentence.
+pub(super) fn state_word(state: State) -> &'static str {
+    match state {
+        State::Scheduled => "not open yet",
+        State::Open => "open",
+        State::Paused => "paused",
+        State::Closed => "closed",
+        State::Deleted => "deleted",
+    }
+}

@@ -1,0 +1,141 @@
+//! Where the entries come from: the stream, by an identity that may only read, or a file that was
+//! exported from it.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use crate::audit::export::{ExportError, ExportReader};
+use crate::log::connection::Log;
+use crate::log::stream::StreamError;
+use crate::log::subjects::QueueId;
+use crate::log::tail::{self, Halt, Heard, Record};
+use crate::queue::event::Seq;
+use crate::shutdown::Shutdown;
+
+/// Entries of a file that are read at once.
+const LINES_AT_ONCE: usize = 1_000;
+
+/// The entries of one queue's log, from the first on, up to the end that it has when it is opened.
+pub struct Source {
+    queue: QueueId,
+    from: From,
+    next: Seq,
+    until: Seq,
+}
+
+enum From {
+    Stream { tail: mpsc::Receiver<Heard>, shutdown: Shutdown },
+    File(ExportReader),
+}
+
+/// Why the entries can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is no such queue.
+    #[error("there is no queue {0}")]
+    UnknownQueue(QueueId),
+    /// The log can't be reached.
+    #[error("the log can't be reached")]
+    Away,
+    /// The log can't be read to its end.
+    #[error("{0}")]
+    Halted(#[from] Halt),
+    /// The file is no export.
+    #[error("{}: {why}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: ExportError,
+    },
+}
+
+impl Source {
+    /// The stream of a queue, from `next` on, up to its present end or to `until`.
+    pub async fn stream(
+        log: &Log,
+        queue: &QueueId,
+        next: Seq,
+        until: Option<Seq>,
+    ) -> Result<Self, SourceError> {
+        let info = match log.stream_info(queue).await {
+            Ok(info) => info,
+            Err(StreamError::Missing) => return Err(SourceError::UnknownQueue(queue.clone())),
+            Err(StreamError::Away(_) | StreamError::Refused(_)) => return Err(SourceError::Away),
+        };
+        let shutdown = Shutdown::default();
+        let tail = tail::follow(log, queue, next, Some(info.created), &shutdown);
+        let until = until.map_or(info.last, |until| until.min(info.last));
+        let from = From::Stream { tail, shutdown };
+        Ok(Self { queue: queue.clone(), from, next, until })
+    }
+
+    /// A file that was exported, to its end or to `until`.
+    pub fn file(file: &Path, queue: &QueueId, until: Option<Seq>) -> Result<Self, SourceError> {
+        let opened = ExportReader::open(file);
+        let reader = opened.map_err(|why| SourceError::File { file: file.to_owned(), why })?;
+        let until = until.unwrap_or(Seq(u64::MAX));
+        Ok(Self { queue: queue.clone(), from: From::File(reader), next: Seq(1), until })
+    }
+
+    /// Whose log it is.
+    pub fn queue(&self) -> &QueueId {
+        &self.queue
+    }
+
+    /// The last entry that will come, as far as that is known.
+    pub fn until(&self) -> Seq {
+        self.until
+    }
+
+    /// The next entries, in order and without a gap; none at the end.
+    pub async fn next(&mut self) -> Result<Vec<Record>, SourceError> {
+        if self.next > self.until {
+            return Ok(Vec::new());
+        }
+        let mut records = match &mut self.from {
+            From::Stream { tail, .. } => heard(tail).await?,
+            From::File(reader) => read(reader, &self.queue)?,
+        };
+        records.retain(|record| record.seq <= self.until);
+        for record in &records {
+            if record.seq != self.next {
+                let halt = Halt::Gap { expected: self.next, found: record.seq };
+                return Err(halt.into());
+            }
+            self.next = Seq(self.next.0 + 1);
+        }
+        Ok(records)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let From::Stream { shutdown, .. } = &self.from {
+            shutdown.stop();
+        }
+    }
+}
+
+async fn heard(tail: &mut mpsc::Receiver<Heard>) -> Result<Vec<Record>, SourceError> {
+    loop {
+        match tail.recv().await {
+            Some(Heard::Records(records)) => return Ok(records),
+            Some(Heard::Info(_)) => {}
+            Some(Heard::Halt(halt)) => return Err(halt.into()),
+            Some(Heard::Away(_)) | None => return Err(SourceError::Away),
+        }
+    }
+}
+
+fn read(reader: &mut ExportReader, queue: &QueueId) -> Result<Vec<Record>, SourceError> {
+    let mut records = Vec::new();
+    while records.len() < LINES_AT_ONCE {
+        let next = reader.next(queue);
+        let next = next.map_err(|why| SourceError::File { file: reader.file().to_owned(), why })?;
+        let Some(record) = next else { break };
+        records.push(record);
+    }
+    Ok(records)
+}

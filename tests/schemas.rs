@@ -25,6 +25,11 @@ use jsonschema::{Registry, Validator};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+#[path = "schemas/descriptions.rs"]
+mod descriptions;
+#[path = "schemas/shapes.rs"]
+mod shapes;
+
 const NODE_KINDS: [&str; 4] = ["joined", "reconnected", "disconnected", "left"];
 const ADMISSION_KINDS: [&str; 7] =
     ["configured", "admitted", "redeemed", "released", "expired", "removed", "node_lost"];
@@ -179,7 +184,7 @@ fn bytes_that_are_no_utf_8_are_void() {
 #[test]
 fn every_schema_has_a_sample_and_every_sample_a_schema() {
     let events: BTreeSet<String> =
-        files(&root().join("event")).iter().map(|path| schema_name(path)).collect();
+        schema_files("event").iter().map(|path| schema_name(path)).collect();
     let mut kinds: BTreeSet<String> =
         NODE_KINDS.iter().chain(&ADMISSION_KINDS).map(ToString::to_string).collect();
     assert_eq!(sampled("event/valid"), subjects());
@@ -192,7 +197,7 @@ fn every_schema_has_a_sample_and_every_sample_a_schema() {
     assert_eq!(events, kinds);
 
     let sides: BTreeSet<String> =
-        files(&root().join("socket")).iter().map(|path| schema_name(path)).collect();
+        schema_files("socket").iter().map(|path| schema_name(path)).collect();
     assert_eq!(sides, sampled("socket"));
     for side in sides {
         let schema = read_json(&root().join(format!("socket/{side}.schema.json")));
@@ -435,7 +440,7 @@ struct Schemas {
 
 impl Schemas {
     fn load() -> Self {
-        let paths = ["event", "socket"].map(|folder| files(&root().join(folder))).concat();
+        let paths = ["event", "socket"].map(schema_files).concat();
         let documents: BTreeMap<String, Value> = paths
             .iter()
             .map(|path| {
@@ -527,6 +532,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let listed = fs::read_dir(folder).unwrap();
     let mut paths: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
+    paths
+}
+
+/// The schemas in a folder, in which a description may stand, too.
+fn schema_files(folder: &str) -> Vec<PathBuf> {
+    let mut paths = files(&root().join(folder));
+    paths.retain(|path| path.to_str().unwrap().ends_with(".schema.json"));
     paths
 }
 

@@ -57,11 +57,19 @@ pub enum Read {
 pub fn read(subject: &str, payload: &[u8]) -> Read {
     match decode(subject, payload) {
         Ok(entry) => Read::Entry(entry),
-        Err(why) => match serde_json::from_slice::<Object<Peek>>(payload) {
-            Ok(Object(Peek { v })) if v.0 > VERSION => Read::Newer { version: v.0 },
-            _ => Read::Void { fenced: is_fenced(subject), why },
+        Err(why) => match newer(payload) {
+            Some(version) => Read::Newer { version },
+            None => Read::Void { fenced: is_fenced(subject), why },
         },
     }
+}
+
+/// The version that a payload names, if it is a higher one. What is no JSON text in UTF-8 is void,
+/// whatever it seems to name: a reader of strings and one of bytes must agree.
+fn newer(payload: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let Object(Peek { v }): Object<Peek> = serde_json::from_str(text).ok()?;
+    (v.0 > VERSION).then_some(v.0)
 }
 
 /// Writes an entry: who writes it, its kind, and the payload. `None` for a void one, which nobody

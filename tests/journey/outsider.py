@@ -3,28 +3,34 @@
 
 Starts `anteroom up` (ANTEROOM_BIN, nats-server on PATH), then: a visitor joins, waits, is let in;
 the token is redeemed once; both tokens verify through the JWKS; whoever has no pass is sent to the
-waiting page; the auditor's identity reads the stream, comes to the same order and chain as the
-program says, and can't write.
+waiting page; the auditor's identity reads the stream and can't write. Then several come, go, come
+back and are taken out, and somebody who stole a node's identity writes what nobody may believe.
+Whoever reads that log with `tests/reader/` comes to the line that audit and projector say.
+All that is said meanwhile is as `schemas/` describes it.
 """
 import asyncio
 import base64
 import datetime
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import uuid
+from pathlib import Path
 
 import jwt
 import nats
 import websockets
 
+import described
+
 PROGRAM = os.environ.get("ANTEROOM_BIN", "target/debug/anteroom")
+READER = Path(__file__).resolve().parents[1] / "reader/reader.py"
 WAIT_SECONDS = 60
 
 
@@ -34,9 +40,11 @@ def call(method, url, body=None, headers=None):
     request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
-            return answer.status, answer.headers, answer.read()
+            said = answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
+        said = error.code, error.headers, error.read()
+    described.check_answer(method, url, *said)
+    return said
 
 
 def check(what, said, expected):
@@ -52,12 +60,50 @@ async def let_in(api, queue):
         kinds = []
         while True:
             message = json.loads(await asyncio.wait_for(socket.recv(), WAIT_SECONDS))
+            described.check_message(message)
             kinds.append(message["type"])
             if message["type"] == "JOINED":
                 connection = message["connectionId"]
             if message["type"] == "ADMITTED":
                 check("JOINED first, then numbers, then ADMITTED", kinds[0], "JOINED")
                 return connection, message["payload"]["token"]
+
+
+def visitor_of(connection):
+    return str(uuid.UUID(bytes=base64.urlsafe_b64decode(connection + "==")[2:18]))
+
+
+class Visitor:
+    """Somebody with a socket, which may come and go."""
+
+    def __init__(self, api, queue):
+        self.url = f"{api.replace('http', 'ws')}/ws/{queue}"
+
+    async def say(self, **message):
+        await self.socket.send(json.dumps(message))
+
+    async def hear(self, kind):
+        """The next message of this kind."""
+        while True:
+            message = json.loads(await asyncio.wait_for(self.socket.recv(), WAIT_SECONDS))
+            described.check_message(message)
+            if message["type"] == kind:
+                return message
+
+    async def join(self):
+        self.socket = await websockets.connect(self.url)
+        await self.say(type="JOIN", joinKey=str(uuid.uuid4()))
+        self.connection = (await self.hear("JOINED"))["connectionId"]
+        self.name = visitor_of(self.connection)
+        return self
+
+    async def go(self):
+        await self.socket.close()
+
+    async def come_back(self):
+        self.socket = await websockets.connect(self.url)
+        await self.say(type="RECONNECT", connectionId=self.connection)
+        await self.hear("JOINED")
 
 
 async def read_stream(auditor, queue):
@@ -89,7 +135,7 @@ async def read_stream(auditor, queue):
 async def journey(ready):
     api, queue = ready["api"], "demo"
     connection, token = await let_in(api, queue)
-    visitor = str(uuid.UUID(bytes=base64.urlsafe_b64decode(connection + "==")[2:18]))
+    visitor = visitor_of(connection)
 
     authorize = f"{api}/api/authorize?queue={queue}"
     status, headers, _ = call("GET", authorize)
@@ -121,11 +167,106 @@ async def journey(ready):
     whole = b"".join(payload for *_, payload in messages)
     secrets = [token.encode(), answer["pass"].encode(), connection.encode()]
     check("without a secret in it", [s for s in secrets if s in whole], [])
-    chain = bytes(32)
-    for seq, nanos, subject, payload in messages:
-        link = chain + seq.to_bytes(8, "big") + nanos.to_bytes(8, "big", signed=True)
-        chain = hashlib.sha256(link + subject.encode() + b"\0" + payload).digest()
-    return chain.hex()
+    return visitor
+
+
+async def throng(ready, folder):
+    """A line in which all that can happen to a place happens. Gives who waits at the end."""
+    api, queue = ready["api"], "demo"
+    admin = f"{ready['operator']}/admin/queues/{queue}"
+
+    def operate(what, status, method, path, body=None):
+        bearer = {"authorization": f"Bearer {ready['operatorToken']}"}
+        said, _, answer = call(method, admin + path, body, bearer)
+        check(what, said, status)
+        return json.loads(answer or "null")
+
+    operate("the operator pauses", 200, "POST", "/pause", {"reason": "Ein Moment 🙂"})
+    check("not without the token", call("GET", admin)[0], 401)
+    ann, bob, cid, dan, eve, fay = [await Visitor(api, queue).join() for _ in range(6)]
+    await bob.go()
+    await cid.say(type="LEAVE")
+    check("who leaves has left", (await cid.hear("ENDED"))["payload"]["reason"], "left")
+    operate("the operator takes somebody out", 204, "DELETE", f"/visitors/{dan.name}")
+    check("who is told so", (await dan.hear("ENDED"))["payload"]["reason"], "removed")
+    await eve.go()
+    await bob.come_back()
+    operate("a policy has faults", 400, "PUT", "", {"rate_per_minute": 0, "weather": "fine"})
+    operate("the policy is another", 200, "PUT", "",
+            {"rate_per_minute": 6000, "max_inside": 3, "token_seconds": 600, "title": "Ünïcode 🎟"})
+    operate("and stays so", 200, "GET", "/stats")
+    operate("the operator resumes", 200, "POST", "/resume")
+    tokens = {who: (await who.hear("ADMITTED"))["payload"]["token"] for who in (ann, bob)}
+    for _ in range(2):
+        key = {"idempotency-key": "2f1d9a70"}
+        status, _, body = call("POST", f"{api}/api/tokens/redeem", {"token": tokens[ann]}, key)
+        check("redeemed, and again by the same request", status, 200)
+    done = operate("somebody is done", 200, "POST", "/release", {"visitor": ann.name})
+    check("and named", done, {"released": ann.name})
+    operate("but not twice", 404, "POST", "/release", {"visitor": ann.name})
+    operate("the operator pauses again", 200, "POST", "/pause")
+    await forge(folder, queue, bob.name)
+    last = [await Visitor(api, queue).join() for _ in range(2)]
+    for who in (ann, bob, fay, last[1]):
+        await who.go()
+    return last
+
+
+async def forge(folder, queue, victim):
+    """What a thief of a node's identity writes: void for good, or facts that any node may state."""
+    client = await nats.connect(Path(folder, "data/run/nats-node.url").read_text().strip())
+    node, stranger = str(uuid.uuid4()), str(uuid.uuid4())
+    joined = f'"node":"{node}","facts":[{{"visitor":"{stranger}","socket":1}}]'
+    for kind, payload in [
+        ("joined", '{"v":1,"v":1,' + joined + "}"),
+        ("joined", '{"v":1,"shard":7,' + joined + "}"),
+        ("joined", '{"v":1,' + joined),
+        ("joined", b'{"v":1,"node":"\xff"}'),
+        ("admitted", '{"v":1,"facts":[{"visitor":"' + stranger + '"}]}'),
+        ("joined", '{"v":1,"node":"' + node + '\\n","facts":[{"visitor":"' + stranger + '","socket":1}]}'),
+        ("left", '{"v":1,"facts":[{"visitor":"' + stranger + '"}]}'),
+        ("disconnected", '{"v":1,"node":"' + node + '","facts":[{"visitor":"' + victim + '","socket":1}]}'),
+        ("joined", ' {\n"v": 1.0, ' + joined.replace("1}", "90071992547409896e-1}") + "} "),
+        ("joined", '{"v":1,' + joined + "}"),
+        ("left", '{"v":1,"facts":[{"visitor":"' + stranger + '"},{"visitor":"' + stranger + '"}]}'),
+    ]:
+        subject = f"anteroom.log.{queue}.node.{kind}"
+        payload = payload if isinstance(payload, bytes) else payload.encode()
+        answer = json.loads((await client.request(subject, payload)).data)
+        if "error" in answer:
+            raise SystemExit(f"FAILED: a node may not write on {subject}: {answer['error']}")
+    await client.close()
+
+
+def compare(ready, folder, first, last):
+    """Reader, audit and projector at one and the same entry."""
+    def run(*command):
+        out = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        if out.returncode != 0:
+            raise SystemExit(f"FAILED: {command[1:3]}: {out.stdout}{out.stderr}")
+        return json.loads(out.stdout)
+
+    # Whoever went is noted a little later, and each looks at the log at another moment.
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        read = run(sys.executable, READER, "--nats", ready["auditor"], "demo")
+        audit = run(PROGRAM, "audit", "verify", "demo", "--json", "--dir", f"{folder}/data")
+        projection = run(PROGRAM, "projection", "verify", "demo", "--json", "--dir", f"{folder}/data")
+        quiet = read["sequence"] == audit["sequence"] == projection["sequence"]
+        if quiet and last.name not in read["present"] or time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    print(f"    the log has {read['entries']} entries, {len(read['void'])} void or partly so")
+    for key in ("sequence", "entries", "visitors", "waiting", "admitted", "redeemed", "digest", "chain"):
+        check(f"the same {key} as `anteroom audit verify` says", read[key], audit[key])
+    for key in ("sequence", "digest", "chain"):
+        check(f"the same {key} as `anteroom projection verify` says", read[key], projection[key])
+    void = [finding["sequence"] for finding in audit["void"]]
+    check("the same entries are void", [finding["sequence"] for finding in read["void"]], void)
+    check("and there are some", len(void) >= 8, True)
+    check("the first who came has the first place", read["order"][0], first)
+    check("nobody was overtaken", audit["violations"], [])
+    return read
 
 
 def main():
@@ -138,11 +279,11 @@ def main():
             line = up.stdout.readline()
             if not line:
                 raise SystemExit("FAILED: it did not start:\n" + open(f"{folder}/log").read())
-            chain = asyncio.run(journey(json.loads(line)))
-            for said in (["audit", "verify", "demo"], ["projection", "verify", "demo"]):
-                out = subprocess.run([PROGRAM, *said, "--json", "--dir", f"{folder}/data"],
-                                     capture_output=True, check=True, text=True)
-                check(f"the same chain as `anteroom {said[0]}` says", json.loads(out.stdout)["chain"], chain)
+            ready = json.loads(line)
+            first = asyncio.run(journey(ready))
+            last = asyncio.run(throng(ready, folder))
+            read = compare(ready, folder, first, last[1])
+            check("who stays waits, in order", [who.name for who in last], read["inLine"][-2:])
         finally:
             up.send_signal(signal.SIGTERM)
             ended = up.wait(WAIT_SECONDS)

@@ -1,0 +1,120 @@
+"""Judges one message of the log by `schemas/` alone: valid, void for good, or a reason to halt."""
+import json
+import math
+import re
+from pathlib import Path
+
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+from referencing import Registry, Resource
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas/event"
+VERSION = 1
+WHOLE_MAX = 2**53 - 1
+KINDS = {
+    "node": ["joined", "reconnected", "disconnected", "left"],
+    "admission": ["configured", "admitted", "redeemed", "released", "expired", "removed", "node_lost"],
+}
+SUBJECTS = {f"{writer}.{kind}" for writer, kinds in KINDS.items() for kind in kinds}
+
+
+class Void(Exception):
+    """Why a message counts nowhere."""
+
+
+class Halt(Exception):
+    """Why a reader must not go on."""
+
+
+class Object(dict):
+    """A JSON object, and the keys that it had more than once."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
+
+
+def read(subject, payload):
+    """The entry that a message holds; `subject` is what follows `anteroom.log.<queue>.`."""
+    value = parse(payload)
+    try:
+        return valid(subject, value)
+    except Void:
+        if isinstance(value, Object) and "v" not in value.repeated and is_higher(value.get("v")):
+            raise Halt(f"version {int(value['v'])} is not known: this reader is too old") from None
+        raise
+
+
+def is_fenced(subject):
+    """Whether the message moves the fence of admission, be it void or not."""
+    return re.fullmatch(r"admission\.[^.]+", subject) is not None
+
+
+def parse(payload):
+    def no_number(text):
+        raise ValueError(f"{text} is no JSON")
+
+    try:
+        return json.loads(payload.decode(), object_pairs_hook=Object, parse_constant=no_number, parse_int=whole)
+    except ValueError as error:
+        raise Void(str(error)) from None
+    except RecursionError:
+        # Void or of a newer version: this reader can't tell, and says neither.
+        raise Halt("nested too deeply for this reader") from None
+
+
+def whole(digits):
+    # What is longer is beyond every limit, and Python refuses to count thousands of digits.
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def is_higher(version):
+    is_number = isinstance(version, (int, float)) and not isinstance(version, bool)
+    return is_number and math.isfinite(version) and version % 1 == 0 and VERSION < version <= WHOLE_MAX
+
+
+def valid(subject, value):
+    if subject not in SUBJECTS:
+        raise Void(f"no entry is written on {subject}")
+    check_texts(value)
+    kind = subject.split(".")[1]
+    fault = best_match(VALIDATORS[kind].iter_errors(value))
+    if fault:
+        raise Void(f"{fault.json_path}: {fault.message}"[:300])
+    return kind, value
+
+
+def check_texts(value):
+    """What no schema sees: keys that are there twice, and halves of a surrogate pair."""
+    if isinstance(value, Object):
+        if value.repeated:
+            raise Void(f"keys are there twice: {', '.join(sorted(value.repeated))}")
+        for name, inner in value.items():
+            check_texts(name)
+            check_texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            check_texts(inner)
+    elif isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise Void("a text has half a surrogate pair")
+
+
+def pattern(_validator, expression, instance, _schema):
+    """JSON Schema's `$` is the end of the text, Python's also stands before a last line break."""
+    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", expression), instance):
+        yield ValidationError(f"{instance!r} is not of the form {expression}")
+
+
+def load_validators():
+    documents = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.schema.json")}
+    registry = Registry().with_resources((name, Resource.from_contents(it)) for name, it in documents.items())
+    validator = extend(Draft202012Validator, {"pattern": pattern})
+    return {
+        name.split(".")[0]: validator(schema, registry=registry, format_checker=FormatChecker())
+        for name, schema in documents.items()
+    }
+
+
+VALIDATORS = load_validators()

@@ -5,6 +5,8 @@
 //! whose fate is unknown is resolved before the next one is sent: facts never overtake one another.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -59,6 +61,9 @@ pub enum AppendError {
     /// The server refused it.
     #[error("the log refused: {0}")]
     Refused(String),
+    /// The stream is not the one that is known here: it was made anew, or has lost its end.
+    #[error("the log is another than before")]
+    OtherStream,
     /// The process is stopping.
     #[error("stopping")]
     Stopping,
@@ -68,6 +73,7 @@ pub enum AppendError {
 #[derive(Clone, Debug)]
 pub struct Appender {
     to_writer: mpsc::Sender<Waiting>,
+    known: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -80,6 +86,7 @@ impl Appender {
     /// Starts the writer of a queue. It goes on writing what it has when asked to stop.
     pub fn start(log: &Log, queue: &QueueId, shutdown: &Shutdown) -> Self {
         let (to_writer, facts) = mpsc::channel(FACTS_WAITING_MAX);
+        let known = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             log: log.clone(),
             queue: queue.clone(),
@@ -87,10 +94,17 @@ impl Appender {
             id: crate::ids::node().to_string(),
             entries: 0,
             stored_to: Seq(0),
+            known: Arc::clone(&known),
+            is_other_stream: false,
             waiting: VecDeque::new(),
         };
         shutdown.spawn(writer.run(facts, shutdown.clone()));
-        Self { to_writer }
+        Self { to_writer, known }
+    }
+
+    /// The log goes at least to this entry: whatever is sent from now on is stored after it.
+    pub fn knows(&self, seq: Seq) {
+        self.known.fetch_max(seq.0, Ordering::Relaxed);
     }
 
     /// Hands a fact over. What comes back tells, perhaps much later, where it is stored or that it
@@ -123,6 +137,10 @@ struct Writer {
     entries: u64,
     /// The last entry of this writer that was acknowledged: where reading back begins.
     stored_to: Seq,
+    /// How far the log goes, as far as is known.
+    known: Arc<AtomicU64>,
+    /// The stream turned out to be another: nothing more is written into it.
+    is_other_stream: bool,
     waiting: VecDeque<Waiting>,
 }
 
@@ -177,10 +195,7 @@ impl Writer {
             return;
         };
         let subject = subjects::log(&self.queue, writer, kind);
-        let fate = self.store(subject, payload.into()).await;
-        if let Ok(stored) = &fate {
-            self.stored_to = stored.seq;
-        }
+        let fate = self.store_in_order(subject, payload.into()).await;
         for (index, waiting) in (0..).zip(batch) {
             let told = match &fate {
                 Ok(stored) => Ok(Appended { seq: stored.seq, index }),
@@ -189,6 +204,29 @@ impl Writer {
             // Nobody listens when the visitor has gone meanwhile.
             let _ = waiting.done.send(told);
         }
+    }
+
+    /// Stores an entry after all that is known of the log. One that is stored before that is in
+    /// another stream, and nobody in it may be told that they are in line.
+    async fn store_in_order(
+        &mut self,
+        subject: String,
+        payload: Bytes,
+    ) -> Result<Stored, AppendError> {
+        if self.is_other_stream {
+            return Err(AppendError::OtherStream);
+        }
+        let known = self.known.load(Ordering::Relaxed);
+        let stored = self.store(subject, payload).await?;
+        if stored.seq.0 <= known {
+            let seq = stored.seq.0;
+            tracing::error!(queue = %self.queue, seq, known, "the log is another; not written on");
+            self.is_other_stream = true;
+            return Err(AppendError::OtherStream);
+        }
+        self.stored_to = stored.seq;
+        self.known.fetch_max(stored.seq.0, Ordering::Relaxed);
+        Ok(stored)
     }
 
     async fn store(&mut self, subject: String, payload: Bytes) -> Result<Stored, AppendError> {

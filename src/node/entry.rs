@@ -83,9 +83,12 @@ async fn join(
     let appended = match until_stored(queue, session, visitor, socket, pending).await? {
         Ok(appended) => appended,
         Err(AppendError::Full) => return Err(End::Full),
-        Err(AppendError::Busy | AppendError::Refused(_) | AppendError::Stopping) => {
-            return Err(End::Unavailable(ErrorCode::LogUnavailable));
-        }
+        Err(
+            AppendError::Busy
+            | AppendError::Refused(_)
+            | AppendError::OtherStream
+            | AppendError::Stopping,
+        ) => return Err(End::Unavailable(ErrorCode::LogUnavailable)),
     };
     queue.view_mut().appended(appended.seq);
     say_joined_or_go(node, queue, session, visitor, socket).await?;
@@ -118,6 +121,9 @@ async fn join(
 /// Why the queue takes nobody new, if it does not.
 fn door(queue: &Queue) -> Option<End> {
     let view = queue.view();
+    if view.is_halted() {
+        return Some(End::Unavailable(ErrorCode::LogUnavailable));
+    }
     if matches!(view.state(), State::Closed | State::Deleted) {
         return Some(End::Ended(EndReason::Closed));
     }
@@ -284,6 +290,10 @@ async fn resume_quietly(
     visitor: VisitorId,
     at_least: Seq,
 ) -> Result<Sitting, End> {
+    if queue.view().is_halted() {
+        // Whatever is found now is a ticket of another line.
+        return Err(End::Unavailable(ErrorCode::Unavailable));
+    }
     let found = match queue.lookups.find(visitor, at_least).await {
         Ok(Some(found)) => found,
         Ok(None) => return Err(End::UnknownConnection),

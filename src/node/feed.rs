@@ -90,6 +90,9 @@ impl Follower {
             }
         };
         if let Some(halted) = frame.halted {
+            if let Some(known) = self.node.known(&queue).filter(|_| halted.is_log_gone) {
+                known.halt();
+            }
             self.node.stopped(queue, format!("after entry {}: {}", halted.after, halted.why));
             return;
         }
@@ -109,12 +112,12 @@ impl Follower {
     fn apply(&mut self, queue: &Arc<Queue>, frame: Frame) {
         let applied = queue.view_mut().apply(&frame);
         match applied {
-            Ok(moved) => self.tell(queue, &moved),
-            Err(Missed::Hole) => self.ask_snapshot(queue.id.clone(), frame),
-            Err(Missed::OtherStream) => {
-                let why = "its feed is of another stream than the one that this node serves";
-                self.node.stopped(queue.id.clone(), why.to_owned());
+            Ok(moved) => {
+                queue.appender.knows(queue.view().through());
+                self.tell(queue, &moved);
             }
+            Err(Missed::Hole) => self.ask_snapshot(queue.id.clone(), frame),
+            Err(Missed::OtherStream) => queue.halt(),
         }
     }
 
@@ -146,9 +149,13 @@ impl Follower {
         let through = view.through();
         let queue = match self.node.known(&id) {
             Some(queue) => {
+                if !view.is_of(&queue.view()) {
+                    return queue.halt();
+                }
                 let newer = through >= queue.view().through();
                 if newer {
                     *queue.view_mut() = view;
+                    queue.appender.knows(through);
                 }
                 queue
             }

@@ -201,11 +201,13 @@ impl Node {
         }
         tracing::info!(queue = %id, waiting = view.waiting(), "serving");
         let (granted, tickets) = mpsc::channel(mint::WAITING_MAX);
+        let appender = Appender::start(&self.log, &id, &self.shutdown);
+        appender.knows(view.through());
         let queue = Arc::new(Queue {
             view: RwLock::new(view),
             moved: watch::Sender::new(0),
             hall: Hall::default(),
-            appender: Appender::start(&self.log, &id, &self.shutdown),
+            appender,
             lookups: Lookups::start(&self.log, &id, &self.shutdown),
             granted,
             id: id.clone(),
@@ -272,6 +274,14 @@ impl Queue {
 
     fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another stream has taken the place of the one that this queue was learnt from. What we have is
+    /// right for the visitors here and gets no newer; a node that is started again takes up the new.
+    fn halt(&self) {
+        if self.view_mut().halt() {
+            tracing::error!(queue = %self.id, "the queue's log is another than before; not served on");
+        }
     }
 
     fn take_over(&self, visitor: VisitorId) -> Option<Sitting> {

@@ -52,6 +52,8 @@ pub(super) struct View {
     joins: VecDeque<Joins>,
     /// Our own entries that were acknowledged and are not covered yet: the first of them.
     uncovered: Option<(Seq, Instant)>,
+    /// The feed went over to another stream: what is in here is no longer told anew.
+    halted: bool,
 }
 
 struct Joins {
@@ -139,6 +141,7 @@ impl View {
             clock: LogClock::new(At(snapshot.now)),
             joins: VecDeque::new(),
             uncovered: None,
+            halted: false,
         };
         view.configure(&snapshot.config)?;
         Some(view)
@@ -233,18 +236,38 @@ impl View {
         self.waiting.len()
     }
 
+    /// Another stream has taken the place of the one that this is of; true the first time.
+    pub(super) fn halt(&mut self) -> bool {
+        !std::mem::replace(&mut self.halted, true)
+    }
+
+    /// Whether the log of this replica is gone: nobody new can be put in line.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted
+    }
+
+    /// Whether this is a replica of the same stream.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.stream == other.stream
+    }
+
     /// Whether the numbers may be old.
     pub(super) fn is_stale(&self) -> bool {
         let now = clock::monotonic();
         let uncovered =
             self.uncovered.is_some_and(|(_, at)| now.duration_since(at) > UNCOVERED_MAX);
-        uncovered
+        self.halted
+            || uncovered
             || self.behind_millis > BEHIND_MILLIS_MAX
             || now.duration_since(self.heard) > SILENCE_MAX
     }
 
     /// Why the numbers may be old, in words for an operator; `None` when they are fresh.
     pub(super) fn staleness(&self) -> Option<String> {
+        if self.halted {
+            let why = "its log is another than before; a node that is started again serves the new";
+            return Some(why.to_owned());
+        }
         let (at, end) = self.projector_at;
         let behind = self.behind_millis > BEHIND_MILLIS_MAX || at < self.through;
         match (self.is_stale(), behind) {

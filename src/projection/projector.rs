@@ -238,10 +238,11 @@ impl Projector {
             inside: self.inside(),
             full_milli: self.full_milli(),
             pace_milli: self.pace.per_minute_milli(self.now(), line.policy()),
-            halted: self
-                .halted
-                .as_ref()
-                .map(|halt| Halted { after: line.seq().0, why: halt.to_string() }),
+            halted: self.halted.as_ref().map(|halt| Halted {
+                after: line.seq().0,
+                why: halt.to_string(),
+                is_log_gone: *halt == Halt::OtherStream,
+            }),
             deltas: Vec::new(),
         }
     }

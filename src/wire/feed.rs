@@ -49,6 +49,8 @@ pub struct Halted {
     pub after: u64,
     /// Why it goes no further, in words for an operator.
     pub why: String,
+    /// Whether the log that it read is there no more: nobody may be put into what is there instead.
+    pub is_log_gone: bool,
 }
 
 /// What one entry of the log moved.

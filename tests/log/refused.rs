@@ -83,6 +83,20 @@ async fn the_last_entry_that_fits_is_no_refusal_when_its_ack_is_lost() {
 }
 
 #[tokio::test]
+async fn what_is_stored_before_all_that_is_known_is_in_another_stream() {
+    let world = World::new().await;
+    let appender = world.appender().await;
+    soon(appender.append(joined("ann", 1)).unwrap().known()).await.unwrap();
+    appender.knows(Seq(5));
+    for name in ["bob", "cid"] {
+        let told = soon(appender.append(joined(name, 1)).unwrap().known()).await;
+        assert_eq!(told, Err(AppendError::OtherStream), "{name}");
+    }
+    // The first one could not be known before; nothing more is written.
+    world.says("1 node.joined ann/1\n2 node.joined bob/1").await;
+}
+
+#[tokio::test]
 async fn a_queue_without_a_stream_takes_nothing() {
     let world = World::new().await;
     let unknown = anteroom::log::subjects::QueueId::parse("unknown").unwrap();

@@ -175,7 +175,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         behind_millis: n.4,
         inside: n.5,
         full_milli: n.6,
-        halted: n.7.map(|after| Halted { after, why: "why".to_owned() }),
+        halted: n.7.map(|after| Halted { after, why: "why".to_owned(), is_log_gone: false }),
         pace_milli: n.7,
         deltas,
     })

@@ -111,6 +111,7 @@ pub fn follow(
         queue: queue.clone(),
         next,
         identity,
+        last: None,
         short_since: None,
         to_reader,
     };
@@ -129,6 +130,8 @@ struct Tail {
     queue: QueueId,
     next: Seq,
     identity: Option<At>,
+    /// The last entry that was read, and when it was stored.
+    last: Option<(Seq, At)>,
     /// Since when the stream has ended before what was read of it already.
     short_since: Option<Instant>,
     to_reader: mpsc::Sender<Heard>,
@@ -145,10 +148,11 @@ impl Tail {
         };
         let mut away_since = None;
         loop {
+            let connection = self.log.connections();
             let heard = match self.look().await {
                 Ok(_) => {
                     away_since = None;
-                    self.listen(&mut live).await
+                    self.listen(&mut live, connection).await
                 }
                 Err(Halted::For(halt)) => self.tell(Heard::Halt(halt)).await.and(Err(Done)),
                 Err(Halted::Away) => {
@@ -187,6 +191,7 @@ impl Tail {
             return Err(if lost { Halted::For(Halt::OtherStream) } else { Halted::Away });
         }
         self.short_since = None;
+        self.check_last().await?;
         self.tell(Heard::Info(info)).await.map_err(|Done| Halted::Away)?;
         while self.next <= info.last {
             let batch = self.log.fetch(&self.queue, self.next, FETCH_MESSAGES).await;
@@ -200,8 +205,20 @@ impl Tail {
         Ok(())
     }
 
-    /// Passes on what comes live, until the stream is to be looked at again.
-    async fn listen(&mut self, live: &mut Subscriber) -> Result<(), Done> {
+    /// Looks whether the last entry that was read is still the same: a stream that was restored from a
+    /// backup and has grown since has the same name, age and length, but another history.
+    async fn check_last(&self) -> Result<(), Halted> {
+        let Some((seq, stored)) = self.last else { return Ok(()) };
+        // Singly, since its headers may be hostile.
+        let there = self.log.read_singly(&self.queue, seq, 1).await;
+        let there = there.map_err(|FetchError| Halted::Away)?;
+        let is_same = there.first().is_some_and(|there| (there.seq, there.stored) == (seq, stored));
+        if is_same { Ok(()) } else { Err(Halted::For(Halt::OtherStream)) }
+    }
+
+    /// Passes on what comes live, until the stream is to be looked at again: at the latest when it comes
+    /// on another connection, whose server may have another stream.
+    async fn listen(&mut self, live: &mut Subscriber, connection: u64) -> Result<(), Done> {
         let look_again = tokio::time::sleep(INFO_EVERY);
         tokio::pin!(look_again);
         loop {
@@ -210,6 +227,9 @@ impl Tail {
                 () = &mut look_again => return Ok(()),
                 () = self.to_reader.closed() => return Err(Done),
             };
+            if self.log.connections() != connection {
+                return Ok(());
+            }
             let mut batch = Vec::new();
             let mut message = Some(message);
             let mut expected = self.next;
@@ -239,18 +259,21 @@ impl Tail {
         }
     }
 
-    async fn pass_on(&mut self, batch: Vec<Record>) -> Result<(), Halted> {
-        for record in &batch {
-            if record.seq != self.next {
-                let halt = Halt::Gap { expected: self.next, found: record.seq };
-                return Err(Halted::For(halt));
-            }
-            self.next = Seq(self.next.0 + 1);
+    /// Passes on what follows on the last one; what is there after a gap halts.
+    async fn pass_on(&mut self, mut batch: Vec<Record>) -> Result<(), Halted> {
+        let in_order = batch.iter().zip(self.next.0..).take_while(|(r, seq)| r.seq.0 == *seq);
+        let in_order = in_order.count();
+        let beyond = batch.get(in_order).map(|record| record.seq);
+        batch.truncate(in_order);
+        if let Some(last) = batch.last() {
+            self.next = Seq(last.seq.0 + 1);
+            self.last = Some((last.seq, last.stored));
+            self.tell(Heard::Records(batch)).await.map_err(|Done| Halted::Away)?;
         }
-        if batch.is_empty() {
-            return Ok(());
+        match beyond {
+            Some(found) => Err(Halted::For(Halt::Gap { expected: self.next, found })),
+            None => Ok(()),
         }
-        self.tell(Heard::Records(batch)).await.map_err(|Done| Halted::Away)
     }
 
     async fn tell(&self, heard: Heard) -> Result<(), Done> {

@@ -2,11 +2,9 @@
 
 use anteroom::clock;
 use anteroom::queue::event::Seq;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::tail::Reader;
-use crate::world::{World, joined_json, put, soon};
+use crate::world::{World, joined_json, put, put_with_raw_headers};
 
 #[tokio::test]
 async fn headers_that_an_entry_brings_along_change_nothing_that_is_read() {
@@ -103,7 +101,7 @@ async fn check(all: &[&[u8]]) {
     let mut live = Reader::from(&world, &log, 1, None);
     live.looked().await;
     for headers in all {
-        publish(&world, headers, joined_json("ann").as_bytes()).await;
+        put_with_raw_headers(&world.nats.url("node"), headers, joined_json("ann").as_bytes()).await;
     }
     let last = put(&node, "node.joined", &[], joined_json("bob")).await;
     let stored = world.stored().await;
@@ -118,29 +116,4 @@ async fn check(all: &[&[u8]]) {
         assert_eq!(Some(record.stored), clock::parse_rfc3339(&stored.time));
         assert_eq!(record.payload, stored.payload);
     }
-}
-
-/// Publishes as a node, by hand: no client sends such headers.
-async fn publish(world: &World, headers: &[u8], payload: &[u8]) {
-    let url = world.nats.url("node");
-    let password = url.split([':', '@']).nth(2).unwrap();
-    let connect = format!(
-        "CONNECT {{\"user\":\"node\",\"pass\":\"{password}\",\"verbose\":false,\
-         \"headers\":true,\"no_responders\":true}}\r\n"
-    );
-    let head = headers.len();
-    let all = head + payload.len();
-    let publish = format!("HPUB anteroom.log.demo.node.joined {head} {all}\r\n");
-    let bytes =
-        [connect.as_bytes(), publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
-    let mut stream = TcpStream::connect(world.nats.address()).await.unwrap();
-    stream.write_all(&bytes).await.unwrap();
-    let mut answer = Vec::new();
-    soon(async {
-        while !String::from_utf8_lossy(&answer).contains("PONG") {
-            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
-        }
-    })
-    .await;
-    assert!(!String::from_utf8_lossy(&answer).contains("-ERR"), "{answer:?}");
 }

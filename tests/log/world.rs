@@ -21,6 +21,8 @@ use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::Nats;
 
@@ -75,32 +77,12 @@ impl World {
 
     /// A connection of the bare client.
     pub(crate) async fn raw(&self, identity: &str) -> Client {
-        let server: ServerAddr = self.nats.url(identity).parse().unwrap();
-        let (user, password) = (server.username().unwrap(), server.password().unwrap());
-        let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
-        options.connect(server).await.unwrap()
+        raw(&self.nats.url(identity)).await
     }
 
     /// Everything that the stream holds.
     pub(crate) async fn stored(&self) -> Vec<Stored> {
-        let auditor = self.raw("auditor").await;
-        let info = ask(&auditor, "$JS.API.STREAM.INFO.ANTEROOM_demo", json!({})).await;
-        let mut all = Vec::new();
-        for seq in 1..=info["state"]["last_seq"].as_u64().unwrap() {
-            let subject = "$JS.API.STREAM.MSG.GET.ANTEROOM_demo";
-            let message = ask(&auditor, subject, json!({"seq": seq})).await["message"].take();
-            let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-            let bytes = |key: &str| STANDARD.decode(text(key)).unwrap();
-            assert_eq!(message["seq"], seq);
-            all.push(Stored {
-                seq,
-                time: text("time"),
-                subject: text("subject"),
-                headers: String::from_utf8_lossy(&bytes("hdrs")).into_owned(),
-                payload: bytes("data"),
-            });
-        }
-        all
+        stored(&self.raw("auditor").await, "demo").await
     }
 
     /// What the stream says, one entry a line.
@@ -116,6 +98,35 @@ impl World {
         let expected = expected.join("\n").trim().to_owned();
         async move { assert_eq!(self.tell().await.trim(), expected, "at {at}") }
     }
+}
+
+/// A connection of the bare client, by an address with its identity.
+pub(crate) async fn raw(url: &str) -> Client {
+    let server: ServerAddr = url.parse().unwrap();
+    let (user, password) = (server.username().unwrap(), server.password().unwrap());
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+    options.connect(server).await.unwrap()
+}
+
+/// Everything that the stream of a queue holds.
+pub(crate) async fn stored(auditor: &Client, queue: &str) -> Vec<Stored> {
+    let info = ask(auditor, &format!("$JS.API.STREAM.INFO.ANTEROOM_{queue}"), json!({})).await;
+    let subject = format!("$JS.API.STREAM.MSG.GET.ANTEROOM_{queue}");
+    let mut all = Vec::new();
+    for seq in 1..=info["state"]["last_seq"].as_u64().unwrap() {
+        let message = ask(auditor, &subject, json!({"seq": seq})).await["message"].take();
+        let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+        let bytes = |key: &str| STANDARD.decode(text(key)).unwrap();
+        assert_eq!(message["seq"], seq);
+        all.push(Stored {
+            seq,
+            time: text("time"),
+            subject: text("subject"),
+            headers: String::from_utf8_lossy(&bytes("hdrs")).into_owned(),
+            payload: bytes("data"),
+        });
+    }
+    all
 }
 
 pub(crate) async fn connect(url: &str) -> Log {
@@ -160,6 +171,31 @@ pub(crate) async fn put(
     let reply = client.request_with_headers(subject, map, payload).await.unwrap();
     let ack: Value = serde_json::from_slice(&reply.payload).unwrap();
     ack["seq"].as_u64().unwrap_or_else(|| panic!("not stored: {ack}"))
+}
+
+/// Puts a join of one visitor into `demo` by hand, with bytes as its headers that no client sends.
+pub(crate) async fn put_with_raw_headers(node_url: &str, headers: &[u8], payload: &[u8]) {
+    let server: ServerAddr = node_url.parse().unwrap();
+    let password = server.password().unwrap();
+    let connect = format!(
+        "CONNECT {{\"user\":\"node\",\"pass\":\"{password}\",\"verbose\":false,\
+         \"headers\":true,\"no_responders\":true}}\r\n"
+    );
+    let head = headers.len();
+    let all = head + payload.len();
+    let publish = format!("HPUB anteroom.log.demo.node.joined {head} {all}\r\n");
+    let bytes =
+        [connect.as_bytes(), publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
+    let mut stream = TcpStream::connect((server.host(), server.port())).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    soon(async {
+        while !String::from_utf8_lossy(&answer).contains("PONG") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+    })
+    .await;
+    assert!(!String::from_utf8_lossy(&answer).contains("-ERR"), "{answer:?}");
 }
 
 /// The visitor of a name: its letters, then zeros.

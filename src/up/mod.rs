@@ -13,11 +13,13 @@ use crate::shutdown;
 
 mod children;
 mod folder;
+mod full_disk;
 pub mod lifeline;
 mod nats;
 
 use children::{Child, Program};
 use folder::Folder;
+use full_disk::FullDisk;
 
 /// The first start makes keys, a stream and a queue on a disk that may be busy.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -68,6 +70,7 @@ async fn supervise(
     tokio::pin!(stop);
     let mut ready = Box::pin(ready(folder, addresses));
     let mut announced = false;
+    let mut disk = FullDisk::new(folder.nats_log(), folder.nats_store());
     let ended = loop {
         for child in &mut children {
             child.start_if_due(&folder.run())?;
@@ -82,6 +85,12 @@ async fn supervise(
                     Err(error) => break Err(error),
                 }
             }
+            () = disk.has_room_again() => {
+                tracing::warn!("the disk under nats-server was full and has room again; restarting it");
+                if let Some(nats) = children.first_mut() {
+                    nats.stop(&folder.run()).await;
+                }
+            }
         }
     };
     tracing::info!("stopping");
@@ -92,7 +101,7 @@ async fn supervise(
     ended
 }
 
-/// The children in the order of their start.
+/// The children in the order of their start; nats-server is the first.
 fn programs(
     folder: &Folder,
     config: &Config,

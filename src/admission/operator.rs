@@ -203,6 +203,10 @@ async fn remove(
 
 /// What the worker shows once it has folded what the log held.
 async fn settled(worker: &Handle) -> Result<Shown, Problem> {
+    // A worker that has stopped says where and why, and folds no further.
+    if let Some(shown) = worker.show().await.filter(|shown| shown.halted.is_some()) {
+        return Ok(shown);
+    }
     // A command without facts is carried out by folding alone.
     let folded = worker.command(|done| What::Configure { facts: Vec::new(), done }).await;
     folded.map_err(refused)?;

@@ -21,6 +21,8 @@ const CHECKPOINT_SHARE: u32 = 50;
 const FAR_MOVES: usize = 4_000_000;
 /// A store that failed is tried again after this.
 const STORE_RETRY: Duration = Duration::from_secs(10);
+/// As the system words it; sled hands it on as text.
+const NO_SPACE: &str = "No space left on device";
 /// For how long a predecessor may take to close the store.
 const HELD_WAIT_MAX: Duration = Duration::from_secs(3);
 const HELD_ASK_EVERY: Duration = Duration::from_millis(50);
@@ -29,13 +31,15 @@ pub(super) struct Keeper {
     queue: QueueId,
     dir: PathBuf,
     store: Option<Store>,
+    /// Whether the last failure was for want of room.
+    is_disk_full: bool,
     /// When the next checkpoint, or the next attempt to have a store, may begin.
     due: Instant,
 }
 
 impl Keeper {
     pub(super) fn new(queue: QueueId, dir: PathBuf) -> Self {
-        Self { queue, dir, store: None, due: clock::monotonic() }
+        Self { queue, dir, store: None, is_disk_full: false, due: clock::monotonic() }
     }
 
     /// Opens the store and reads what it kept. Without a store the log is folded all the same.
@@ -80,7 +84,12 @@ impl Keeper {
             return self.failed(&why);
         }
         if self.store.is_none() {
-            match Store::begin_anew(&self.dir) {
+            let begun = if self.is_disk_full {
+                Store::begin_anew_in_its_room(&self.dir)
+            } else {
+                Store::begin_anew(&self.dir)
+            };
+            match begun {
                 Ok(store) => {
                     tracing::info!(queue = %self.queue, "the store is written anew");
                     self.store = Some(store);
@@ -120,6 +129,7 @@ impl Keeper {
     fn failed(&mut self, why: &str) {
         let retry_seconds = STORE_RETRY.as_secs();
         tracing::error!(queue = %self.queue, why, retry_seconds, "no store for now; going on without");
+        self.is_disk_full = why.contains(NO_SPACE);
         self.due = clock::monotonic() + STORE_RETRY;
     }
 }

@@ -78,6 +78,15 @@ impl Store {
         Self::start(lock, open_new(dir)?, Vec::new())
     }
 
+    /// Begins with an empty store where there was no room: what is there makes room for it.
+    pub(super) fn begin_anew_in_its_room(dir: &Path) -> Result<Self, StoreError> {
+        let lock = lock(dir)?;
+        for old in [dir.to_owned(), beside(dir, ".damaged")] {
+            remove(&old)?;
+        }
+        Self::start(lock, open_new(dir)?, Vec::new())
+    }
+
     fn start(lock: File, db: sled::Db, pages: Vec<PageRef>) -> Result<Self, StoreError> {
         // One checkpoint waits while one is written; the projector merges further ones itself.
         let (to_thread, checkpoints) = mpsc::sync_channel(1);
@@ -160,11 +169,15 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 /// Moves a store aside, in the place of one that was moved aside before.
 fn quarantine(dir: &Path) -> Result<(), std::io::Error> {
     let aside = beside(dir, ".damaged");
-    match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&aside)?;
     match std::fs::rename(dir, &aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove(dir: &Path) -> Result<(), std::io::Error> {
+    match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -20,5 +20,6 @@ mod bad_input;
 mod kills;
 mod outages;
 mod places;
+mod projection;
 mod tokens;
 mod whole;

@@ -13,6 +13,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
 
 pub struct System {
     pub dir: PathBuf,
+    /// Programs by way of which `up` is started, with their arguments.
+    pub by: Vec<String>,
+    /// What `up` is told besides where it is.
+    pub settings: Vec<String>,
     up: Option<Child>,
     second: Option<Child>,
     ports: [u16; 4],
@@ -22,25 +26,34 @@ pub struct System {
 impl System {
     /// Starts everything and waits until it says that it is ready.
     pub fn start(name: &str) -> Self {
+        let mut system = Self::prepare(name);
+        system.up();
+        system
+    }
+
+    /// Finds a folder and ports, and starts nothing yet.
+    pub fn prepare(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir()
             .join(format!("anteroom-journey-{name}-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let ports = [free_port(), free_port(), free_port(), free_port()];
-        let mut system = Self { dir, up: None, second: None, ports, ready: Value::Null };
-        system.up();
-        system
+        let (by, settings) = (Vec::new(), Vec::new());
+        Self { dir, by, settings, up: None, second: None, ports, ready: Value::Null }
     }
 
     /// Starts `up` on the folder, for the first time or again.
     pub fn up(&mut self) {
         let [visitors, operators, nats, _] = self.ports;
-        let mut up = Command::new(PROGRAM)
+        let program = [self.by.as_slice(), &[PROGRAM.to_owned()]].concat();
+        let mut up = Command::new(&program[0])
+            .args(&program[1..])
             .args(["up", "--json", "--dir", self.dir.to_str().unwrap()])
             .args(["--listen", &format!("127.0.0.1:{visitors}")])
             .args(["--operator-listen", &format!("127.0.0.1:{operators}")])
             .args(["--nats-listen", &format!("127.0.0.1:{nats}")])
+            .args(&self.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(self.log("up"))

@@ -89,6 +89,11 @@ impl Nats {
         }
     }
 
+    /// Where it keeps its streams.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -105,11 +110,10 @@ impl Nats {
     }
 
     fn configuration(&self) -> String {
-        let store = self.dir.join("store");
         let mut text = include_str!("../../nats.conf")
             .replace("{{SERVER_NAME}}", "anteroom-test")
             .replace("{{LISTEN_HOST}}:{{LISTEN_PORT}}", &self.address.to_string())
-            .replace("{{STORE_DIR}}", store.to_str().unwrap());
+            .replace("{{STORE_DIR}}", self.store().to_str().unwrap());
         for identity in IDENTITIES {
             let name = format!("{{{{{}_PASSWORD}}}}", identity.to_uppercase());
             text = text.replace(&name, &password(identity));

@@ -1,0 +1,36 @@
+//! What must be survived, injected for real: the process is killed, the byte is flipped, the disk is
+//! full. Each row prints how often it was tried and what came of it.
+//!
+//! `tools/test` runs few repetitions of each; `tools/faults` runs them all and prints the table.
+
+#![allow(dead_code, reason = "what the journeys share is not all used here")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "tests: what is not as expected ends them, they wait by the machine's clock, and print what they saw"
+)]
+
+mod by_hand;
+mod projector;
+mod row;
+mod small_disk;
+
+mod disk;
+mod poison;
+mod store;
+mod stream;
+
+#[path = "../journey/checker.rs"]
+mod checker;
+#[path = "../journey/system.rs"]
+mod system;
+#[path = "../journey/visitor.rs"]
+mod visitor;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../log/world.rs"]
+mod world;

@@ -1,0 +1,188 @@
+//! Entries that nobody should have written, put into the stream under visitors who come and go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_nats::{Client, HeaderMap};
+use serde_json::{Value, json};
+
+use crate::by_hand::{identity, in_order};
+use crate::row::row;
+use crate::system::{System, get, wait_until};
+use crate::visitor::{Visitor, connection_id, key, name};
+use crate::world::{NODE, Stored, put_with_raw_headers, stored};
+
+const VISITOR: &str = "00000000-0000-0000-0000-0000000000aa";
+
+/// What is wrong, who writes it, on which subject (after the queue's), and the payload.
+type Poison = (&'static str, &'static str, &'static str, Vec<u8>);
+
+fn poisons() -> Vec<Poison> {
+    let joined = |facts: Value| json!({"v": 1, "node": NODE.to_string(), "facts": facts});
+    let fact = json!({"visitor": VISITOR, "socket": 1});
+    let good = joined(json!([fact]));
+    let changed = |key: &str, value: Value| {
+        let mut entry = good.clone();
+        entry[key] = value;
+        entry.to_string().into_bytes()
+    };
+    let bytes = |json: &Value| json.to_string().into_bytes();
+    let twice = good.to_string().replacen("\"v\":1", "\"v\":1,\"v\":1", 1).into_bytes();
+    let admitted = json!({
+        "v": 1, "prev": 1, "basis": 1,
+        "facts": [{"visitor": VISITOR, "jti": VISITOR, "kid": "mine", "seconds": 60}],
+    });
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    vec![
+        ("a kind that there is not", "node", "node.dance", bytes(&good)),
+        ("a decision by a node", "node", "node.admitted", bytes(&admitted)),
+        ("a node's fact by admission", "admission", "admission.joined", bytes(&good)),
+        ("a writer that there is not", "operator", "nobody.joined", bytes(&good)),
+        ("a subject that goes on", "operator", "node.joined.again", bytes(&good)),
+        ("a subject without a kind", "operator", "node", bytes(&good)),
+        ("no JSON", "node", "node.joined", b"joined: ann".to_vec()),
+        ("an empty payload", "node", "node.joined", Vec::new()),
+        ("a list", "node", "node.joined", b"[1]".to_vec()),
+        ("no UTF-8", "node", "node.joined", b"{\"v\":1,\"node\":\"\xff\xfe\"}".to_vec()),
+        ("a key twice", "node", "node.joined", twice),
+        ("a key that there is not", "node", "node.joined", changed("vip", json!(true))),
+        ("no facts", "node", "node.joined", changed("facts", json!([]))),
+        (
+            "too many facts",
+            "node",
+            "node.joined",
+            changed("facts", json!(vec![fact.clone(); 5_000])),
+        ),
+        (
+            "a visitor that is none",
+            "node",
+            "node.joined",
+            changed("facts", json!([{"visitor": "ann", "socket": 1}])),
+        ),
+        (
+            "a negative socket",
+            "node",
+            "node.joined",
+            changed("facts", json!([{"visitor": VISITOR, "socket": -1}])),
+        ),
+        ("a version that is a word", "node", "node.joined", changed("v", json!("1"))),
+        ("version 0", "node", "node.joined", changed("v", json!(0))),
+        ("nested without end", "node", "node.joined", deep.into_bytes()),
+        ("as long as the server allows", "node", "node.joined", vec![b'x'; 1_048_000]),
+        ("headers that look like the server's", "node", "node.left", b"{}".to_vec()),
+        ("headers that are none", "node", "node.joined", b"{}".to_vec()),
+        ("a decision on another's basis", "admission", "admission.admitted", bytes(&admitted)),
+        ("a decision that is no JSON", "admission", "admission.configured", b"open".to_vec()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
+    let system = System::start("poison");
+    let policy = json!({"rate_per_minute": 6_000});
+    assert_eq!(system.operate("PUT", "/admin/queues/demo", &policy).0, 200);
+    let url = system.socket(0, "demo");
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicUsize::new(0));
+    let steady = tokio::spawn(come_and_go(url.clone(), Arc::clone(&stop), Arc::clone(&served)));
+    let poisons = poisons();
+    let mut at = Vec::new();
+    for (what, who, subject, payload) in &poisons {
+        at.push((what, put(&system, what, who, subject, payload).await));
+        visitor_gets_in(&url).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    steady.await.unwrap();
+    let served = served.load(Ordering::SeqCst);
+    assert!(served > 0, "nobody came meanwhile");
+    in_order(&system, "demo");
+    let audit = system.run_json(&["audit", "verify", "demo"]);
+    let listed: Vec<u64> = audit["void"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|void| void["sequence"].as_u64())
+        .collect();
+    for (what, seq) in &at {
+        assert!(listed.contains(seq), "{what}, entry {seq}, is not found by the audit");
+    }
+    let result = format!(
+        "all void and found by the audit; after each a visitor joined and was let in, {served} more \
+         meanwhile; projector and audit agree"
+    );
+    row("an entry that no schema knows, or on the wrong subject", poisons.len(), &result);
+
+    // What is newer is another matter: nobody may go on as if they had read it.
+    let node = identity(&system, "node").await;
+    let newer = json!({"v": 2, "people": [VISITOR]}).to_string().into_bytes();
+    let seq = publish(&node, "node.joined", HeaderMap::new(), newer).await;
+    let reason = format!("entry {seq} is of version 2, which this program can't read: upgrade it");
+    wait_until("projector and admission halt", || {
+        let halted = format!("halted queue=demo seq={} reason={reason}", seq - 1);
+        system.logs().matches(&halted).count() == 2
+    });
+    wait_until("the node says so", || {
+        let (status, ready) = get(&format!("{}/readyz", system.node(0)));
+        status == 503 && ready["reasons"].to_string().contains(&reason)
+    });
+    assert_eq!(system.run(&["projection", "verify", "demo"]).0, 1);
+    let (code, said) = system.run(&["audit", "verify", "demo"]);
+    assert!(code == 1 && said.contains(&reason), "{said}");
+    row(
+        "an entry of a newer version",
+        1,
+        "projector, admission and audit halt, and say at which entry and why",
+    );
+}
+
+/// Visitors who come one after another, and are let in.
+async fn come_and_go(url: String, stop: Arc<AtomicBool>, served: Arc<AtomicUsize>) {
+    while !stop.load(Ordering::SeqCst) {
+        visitor_gets_in(&url).await;
+        served.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn visitor_gets_in(url: &str) {
+    let mut visitor = Visitor::join(url, &key()).await;
+    let id = connection_id(&visitor.until("JOINED").await);
+    assert_ne!(name(&id), VISITOR);
+    visitor.until("ADMITTED").await;
+}
+
+/// Puts an entry into `demo`; gives its sequence.
+async fn put(system: &System, what: &str, who: &str, subject: &str, payload: &[u8]) -> u64 {
+    let client = identity(system, who).await;
+    let mut headers = HeaderMap::new();
+    match what {
+        "headers that are none" => {
+            let url = std::fs::read_to_string(system.dir.join("run/nats-node.url")).unwrap();
+            put_with_raw_headers(url.trim(), b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n", payload).await;
+            let auditor = identity(system, "auditor").await;
+            // Nobody acknowledged it.
+            loop {
+                let all = stored(&auditor, "demo").await;
+                let is_it =
+                    |entry: &&Stored| entry.subject.ends_with(subject) && entry.payload == payload;
+                if let Some(entry) = all.iter().rev().find(is_it) {
+                    return entry.seq;
+                }
+            }
+        }
+        "headers that look like the server's" => {
+            headers.insert("Nats-Sequence", "1");
+            headers.insert("Nats-Subject", "anteroom.log.demo.admission.admitted");
+            headers.insert("Status", "404");
+        }
+        _ => {}
+    }
+    publish(&client, subject, headers, payload.to_vec()).await
+}
+
+async fn publish(client: &Client, subject: &str, headers: HeaderMap, payload: Vec<u8>) -> u64 {
+    let subject = format!("anteroom.log.demo.{subject}");
+    let reply = client.request_with_headers(subject, headers, payload.into()).await.unwrap();
+    let ack: Value = serde_json::from_slice(&reply.payload).unwrap();
+    assert!(ack["error"].is_null(), "{ack}");
+    ack["seq"].as_u64().unwrap()
+}

@@ -149,7 +149,7 @@ fn redeem(
     if grant.jti != jti {
         return Err(Refusal::TokenInvalid);
     }
-    if let Some(redemption) = &grant.redeemed {
+    if let Some(redemption) = grant.redeemed.as_deref() {
         let same_request = key.is_some() && redemption.key == key;
         if same_request || written == Some(redemption.seq) {
             let (grant, redemption) = (grant.clone(), redemption.clone());

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::log::connection::{Log, REQUEST_SECONDS_MAX};
 use crate::log::stream::{Info, StreamError};
 use crate::log::subjects::{self, QueueId};
+use crate::queue::digest::Chain;
 use crate::queue::event::{At, Entry, Seq};
 use crate::shutdown::Shutdown;
 use crate::wire;
@@ -46,11 +47,26 @@ impl Record {
     }
 }
 
+/// What the fold applies of a record, and the chain with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Where it is.
+    pub seq: Seq,
+    /// When it was stored.
+    pub stored: At,
+    /// The chain from the first entry up to this one.
+    pub chain: Chain,
+    /// What it says.
+    pub entry: Entry,
+    /// Of a void entry, what is wrong with it.
+    pub why: Option<String>,
+}
+
 /// What a reader hears.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Heard<R = Record> {
     /// The next messages, in order.
-    Records(Vec<Record>),
+    Records(Vec<R>),
     /// What the server says of the stream: about each second, so silence means something.
     Info(Info),
     /// The log can't be reached, since this point of the machine's time.
@@ -123,6 +139,65 @@ pub fn follow(
         }
     });
     reader
+}
+
+/// Decodes what is heard, ahead of whoever folds it, and goes on with the chain: a log that is read
+/// from its first entry then keeps two processors busy. An entry that can't be read by this program
+/// is a halt, after all that came before it.
+pub fn decode(
+    mut heard: mpsc::Receiver<Heard>,
+    queue: &QueueId,
+    chain: Chain,
+    shutdown: &Shutdown,
+) -> mpsc::Receiver<Heard<Decoded>> {
+    let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
+    let (queue, stopping, mut chain) = (queue.clone(), shutdown.clone(), chain);
+    let decode = async move {
+        while let Some(heard) = heard.recv().await {
+            let (heard, halt) = match heard {
+                Heard::Records(records) => {
+                    let (decoded, halt) = decode_all(&records, &queue, &mut chain);
+                    (Heard::Records(decoded), halt)
+                }
+                Heard::Info(info) => (Heard::Info(info), None),
+                Heard::Away(since) => (Heard::Away(since), None),
+                Heard::Halt(halt) => (Heard::Halt(halt), None),
+            };
+            if to_reader.send(heard).await.is_err() {
+                return;
+            }
+            if let Some(halt) = halt {
+                // Whoever reads has gone, or hears it.
+                let _ = to_reader.send(Heard::Halt(halt)).await;
+                return;
+            }
+        }
+    };
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = decode => {}
+            () = stopping.stopped() => {}
+        }
+    });
+    reader
+}
+
+fn decode_all(
+    records: &[Record],
+    queue: &QueueId,
+    chain: &mut Chain,
+) -> (Vec<Decoded>, Option<Halt>) {
+    let mut decoded = Vec::with_capacity(records.len());
+    for record in records {
+        let (entry, why) = match record.read(queue) {
+            Ok(read) => read,
+            Err(halt) => return (decoded, Some(halt)),
+        };
+        *chain = chain.then(record.seq, record.stored, &record.subject, &record.payload);
+        let (seq, stored) = (record.seq, record.stored);
+        decoded.push(Decoded { seq, stored, chain: *chain, entry, why });
+    }
+    (decoded, None)
 }
 
 struct Tail {
@@ -410,4 +485,27 @@ fn read_record(message: &Message) -> Option<Record> {
         subject: text("Nats-Subject")?.to_owned(),
         payload: message.payload.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_before_an_entry_of_a_newer_version_is_decoded() {
+        let queue = QueueId::parse("demo").unwrap();
+        let record = |seq: u64, payload: &'static str| Record {
+            seq: Seq(seq),
+            stored: At(0),
+            subject: "anteroom.log.demo.node.left".to_owned(),
+            payload: payload.into(),
+        };
+        let records = vec![record(1, "no JSON"), record(2, r#"{"v":2}"#), record(3, "no JSON")];
+        let mut chain = Chain::default();
+        let (decoded, halt) = decode_all(&records, &queue, &mut chain);
+        let seqs: Vec<u64> = decoded.iter().map(|decoded| decoded.seq.0).collect();
+        assert_eq!(seqs, [1]);
+        assert_eq!(chain, decoded[0].chain);
+        assert_eq!(halt, Some(Halt::Newer { seq: Seq(2), version: 2 }));
+    }
 }

@@ -11,6 +11,9 @@ use crate::queue::line::{FOLD_VERSION, Grant, Head, Line, Place, Redemption};
 use crate::queue::presence::NodeIndex;
 use crate::wire;
 
+/// Pages for which a second thread is worth its start: some milliseconds of work.
+const PAGES_SHARED_MIN: usize = 256;
+
 /// What is to be written at one time: all of it counts, or none.
 pub(super) struct Checkpoint {
     pub(super) stream: At,
@@ -51,9 +54,27 @@ pub(super) fn page_count(line: &Line) -> usize {
     line.places().len().div_ceil(PLACES_PER_PAGE)
 }
 
+/// These pages of the line, sealed. The feed waits for it, so many pages are shared out.
+pub(super) fn seal_pages(line: &Line, pages: &[u32]) -> Vec<(u32, Vec<u8>)> {
+    let seal = |pages: &[u32]| -> Vec<(u32, Vec<u8>)> {
+        pages.iter().map(|page| (*page, seal_page(line, *page))).collect()
+    };
+    if pages.len() < PAGES_SHARED_MIN {
+        return seal(pages);
+    }
+    let (first, second) = pages.split_at(pages.len() / 2);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| seal(second));
+        let mut sealed = seal(first);
+        // A panic in there is one of ours.
+        sealed.extend(second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        sealed
+    })
+}
+
 /// A page of the line, sealed.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-pub(super) fn seal_page(line: &Line, page: u32) -> Vec<u8> {
+fn seal_page(line: &Line, page: u32) -> Vec<u8> {
     let first = page * PLACES_PER_PAGE as u32;
     let tickets = (first..first + PLACES_PER_PAGE as u32).map(Ticket);
     let row = |ticket| Some(Row::new(line.place(ticket)?, line.grant(ticket)));
@@ -197,7 +218,7 @@ impl<'a> Row<'a> {
                 seq: grant.seq.0,
                 at: grant.at.0,
                 lapses: grant.lapses.0,
-                redeemed: grant.redeemed.as_ref().map(|redemption| RedemptionRow {
+                redeemed: grant.redeemed.as_deref().map(|redemption| RedemptionRow {
                     seq: redemption.seq.0,
                     at: redemption.at.0,
                     kid: Cow::Borrowed(&redemption.kid),
@@ -217,17 +238,19 @@ impl<'a> Row<'a> {
         place.standing = standing_of_code(self.standing)?;
         let grant = self.grant.map(|grant| Grant {
             jti: Jti(grant.jti),
-            kid: grant.kid.into_owned(),
+            kid: grant.kid.as_ref().into(),
             seconds: grant.seconds,
             seq: Seq(grant.seq),
             at: At(grant.at),
             lapses: At(grant.lapses),
-            redeemed: grant.redeemed.map(|redemption| Redemption {
-                seq: Seq(redemption.seq),
-                at: At(redemption.at),
-                kid: redemption.kid.into_owned(),
-                seconds: redemption.seconds,
-                key: redemption.key,
+            redeemed: grant.redeemed.map(|redemption| {
+                Box::new(Redemption {
+                    seq: Seq(redemption.seq),
+                    at: At(redemption.at),
+                    kid: redemption.kid.as_ref().into(),
+                    seconds: redemption.seconds,
+                    key: redemption.key,
+                })
             }),
         });
         Some((place, grant))

@@ -1,7 +1,7 @@
 //! The line of one queue as it grows out of the log, and what of it is not kept yet.
 
 use crate::log::subjects::QueueId;
-use crate::log::tail::{Halt, Record};
+use crate::log::tail::Decoded;
 use crate::projection::checkpoint::{self, Checkpoint, Restored, page_count, page_of};
 use crate::queue::digest::Chain;
 use crate::queue::event::{At, Seq, Ticket};
@@ -40,18 +40,18 @@ impl Fold {
     }
 
     /// Applies the next entry of the log.
-    pub(super) fn apply(&mut self, record: &Record) -> Result<Change, Halt> {
-        let (entry, why) = record.read(&self.queue)?;
-        if let Some(why) = why {
-            tracing::warn!(queue = %self.queue, seq = record.seq.0, why, "void entry");
+    pub(super) fn apply(&mut self, decoded: &Decoded) -> Change {
+        let (seq, queue) = (decoded.seq, &self.queue);
+        if let Some(why) = &decoded.why {
+            tracing::warn!(%queue, seq = seq.0, why, "void entry");
         }
-        let change = self.line.apply(record.seq, record.stored, &entry);
-        self.chain = self.chain.then(record.seq, record.stored, &record.subject, &record.payload);
+        let change = self.line.apply(seq, decoded.stored, &decoded.entry);
+        self.chain = decoded.chain;
         if !change.void.is_empty() || change.void_entry.is_some() {
-            tracing::debug!(queue = %self.queue, seq = record.seq.0, "facts that count nowhere");
+            tracing::debug!(%queue, seq = seq.0, "facts that count nowhere");
         }
         self.note(&change);
-        Ok(change)
+        change
     }
 
     pub(super) fn line(&self) -> &Line {
@@ -72,16 +72,21 @@ impl Fold {
         self.line.seq() > self.kept
     }
 
-    /// What is to be kept so that a restart can go on from here.
+    /// What is to be kept so that a restart can go on from here, with its pages.
     pub(super) fn checkpoint(&self, stream: At) -> Checkpoint {
+        let pages = checkpoint::seal_pages(&self.line, &self.changed_pages());
+        Checkpoint { stream, chain: self.chain, head: self.line.head(), pages }
+    }
+
+    /// The same without the pages.
+    pub(super) fn head(&self, stream: At) -> Checkpoint {
+        Checkpoint { stream, chain: self.chain, head: self.line.head(), pages: Vec::new() }
+    }
+
+    /// The pages that are not kept as they are now.
+    pub(super) fn changed_pages(&self) -> Vec<u32> {
         let changed = (0..).zip(&self.changed).filter(|(_, changed)| **changed);
-        let seal = |(page, _): (u32, &bool)| (page, checkpoint::seal_page(&self.line, page));
-        Checkpoint {
-            stream,
-            chain: self.chain,
-            head: self.line.head(),
-            pages: changed.map(seal).collect(),
-        }
+        changed.map(|(page, _)| page).collect()
     }
 
     /// Everything up to here is in good hands.

@@ -111,14 +111,18 @@ impl Keeper {
     /// leaves nothing to go on from.
     pub(super) fn close(mut self, fold: &Fold, stream: Option<At>, anew: bool) {
         let Some(store) = self.store.take() else { return };
-        let last = stream.filter(|_| fold.is_ahead()).map(|stream| fold.checkpoint(stream));
-        let closed = tokio::task::block_in_place(|| store.finish(last));
+        let closed = tokio::task::block_in_place(|| {
+            if let Some(stream) = stream.filter(|_| fold.is_ahead()) {
+                store.write(fold, stream);
+            }
+            store.close()
+        });
         if let Err(why) = closed {
             tracing::error!(queue = %self.queue, why, "the last checkpoint is not written");
         }
         if anew {
             let emptied = Store::begin_anew(&self.dir).and_then(|store| {
-                store.finish(None).map_err(|why| StoreError::Disk(std::io::Error::other(why)))
+                store.close().map_err(|why| StoreError::Disk(std::io::Error::other(why)))
             });
             if let Err(error) = emptied {
                 tracing::error!(queue = %self.queue, %error, "the store can't be emptied");

@@ -9,7 +9,7 @@ use crate::clock::{self, LogClock};
 use crate::log::connection::Log;
 use crate::log::stream::Info;
 use crate::log::subjects::{self, QueueId};
-use crate::log::tail::{self, Halt, Record};
+use crate::log::tail::{self, Decoded, Halt};
 use crate::projection::answers::{Given, Question};
 use crate::projection::catch_up::CatchUp;
 use crate::projection::delta;
@@ -95,7 +95,8 @@ impl Projector {
         self.pace.state(line.at(), line.state());
         self.last_delta = line.seq().0;
         let next = Seq(line.seq().0 + 1);
-        let mut tail = tail::follow(&self.log, &self.queue, next, self.stream, shutdown);
+        let tail = tail::follow(&self.log, &self.queue, next, self.stream, shutdown);
+        let mut tail = tail::decode(tail, &self.queue, self.fold.chain(), shutdown);
         let mut frame = tokio::time::interval(FRAME_EVERY);
         frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
@@ -126,15 +127,9 @@ impl Projector {
         ended
     }
 
-    fn hear(&mut self, heard: tail::Heard) {
+    fn hear(&mut self, heard: tail::Heard<Decoded>) {
         match heard {
-            tail::Heard::Records(records) => {
-                for record in &records {
-                    if self.halted.is_none() {
-                        self.apply(record);
-                    }
-                }
-            }
+            tail::Heard::Records(entries) => entries.iter().for_each(|entry| self.apply(entry)),
             tail::Heard::Info(info) => {
                 self.stream = Some(info.created);
                 self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear(info.now);
@@ -156,16 +151,14 @@ impl Projector {
         self.halted = Some(halt);
     }
 
-    fn apply(&mut self, record: &Record) {
-        let change = match self.fold.apply(record) {
-            Ok(change) => change,
-            Err(halt) => return self.halt(halt),
-        };
+    fn apply(&mut self, entry: &Decoded) {
+        let change = self.fold.apply(entry);
         self.note(&change);
-        self.catch_up.applied(record.seq);
+        let seq = entry.seq;
+        self.catch_up.applied(seq);
         if !self.catch_up.is_over() {
             // Far behind, nodes take a snapshot sooner than everything that they missed.
-            self.last_delta = record.seq.0;
+            self.last_delta = seq.0;
         } else if let Some(delta) = delta::delta(self.fold.line(), &change, self.last_delta) {
             self.last_delta = delta.seq;
             self.deltas.push(delta);

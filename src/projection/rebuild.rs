@@ -11,7 +11,7 @@ use crate::log::tail::{self, Halt, Heard};
 use crate::projection::fold::Fold;
 use crate::projection::projector::store_dir;
 use crate::projection::store::{self, Store, StoreError};
-use crate::queue::digest::{digest, hex};
+use crate::queue::digest::{Chain, digest, hex};
 use crate::queue::event::Seq;
 use crate::queue::line::Line;
 use crate::shutdown::Shutdown;
@@ -68,16 +68,13 @@ pub async fn rebuild(
     };
     let store = Store::begin_anew(&store_dir(dir, queue)).map_err(store_error)?;
     let shutdown = Shutdown::default();
-    let mut tail = tail::follow(log, queue, Seq(1), Some(info.created), &shutdown);
+    let tail = tail::follow(log, queue, Seq(1), Some(info.created), &shutdown);
+    let mut tail = tail::decode(tail, queue, Chain::default(), &shutdown);
     let mut fold = Fold::new(queue.clone());
     let mut told = clock::monotonic();
     while fold.line().seq() < info.last {
         match tail.recv().await {
-            Some(Heard::Records(records)) => {
-                for record in &records {
-                    fold.apply(record)?;
-                }
-            }
+            Some(Heard::Records(entries)) => entries.iter().for_each(|e| drop(fold.apply(e))),
             Some(Heard::Info(_)) => {}
             Some(Heard::Halt(halt)) => return Err(halt.into()),
             Some(Heard::Away(_)) | None => return Err(RebuildError::Away),
@@ -88,9 +85,13 @@ pub async fn rebuild(
         }
     }
     shutdown.stop();
-    let last = fold.checkpoint(info.created);
-    tokio::task::block_in_place(|| store.finish(Some(last))).map_err(RebuildError::Store)?;
-    Ok(kept(fold.line(), hex(&fold.chain().0)))
+    tokio::task::block_in_place(|| {
+        store.write(&fold, info.created);
+        // While the store writes it.
+        let kept = kept(fold.line(), hex(&fold.chain().0));
+        store.close().map_err(RebuildError::Store)?;
+        Ok(kept)
+    })
 }
 
 fn kept(line: &Line, chain: String) -> Kept {

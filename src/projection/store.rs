@@ -8,13 +8,18 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use crate::projection::checkpoint::{self, Checkpoint, HeadRow, Kept, PageRef, Restored};
+use crate::projection::fold::Fold;
 use crate::projection::key;
+use crate::queue::event::At;
 
 /// Sled's page cache: a checkpoint touches few pages, so little is enough.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Pages in one batch: sled keeps a whole batch in memory, many times over.
 const PAGES_PER_BATCH: usize = 32;
+
+/// Pages that are encoded while those before them are written: a few megabytes.
+const PAGES_AT_ONCE: usize = 256;
 
 /// Why a store can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +48,17 @@ pub(super) struct Opened {
     pub(super) damage: Option<String>,
 }
 
+/// What the writing thread is handed.
+enum Part {
+    /// Pages of a checkpoint that is to come, as they are after this entry.
+    Pages(u64, Vec<(u32, Vec<u8>)>),
+    /// A checkpoint, with the pages that were not handed over yet.
+    Checkpoint(Box<Checkpoint>),
+}
+
 /// A handle to the writing thread.
 pub(super) struct Store {
-    to_thread: mpsc::SyncSender<Checkpoint>,
+    to_thread: mpsc::SyncSender<Part>,
     thread: JoinHandle<()>,
     failed: Arc<OnceLock<String>>,
 }
@@ -89,13 +102,13 @@ impl Store {
 
     fn start(lock: File, db: sled::Db, pages: Vec<PageRef>) -> Result<Self, StoreError> {
         // One checkpoint waits while one is written; the projector merges further ones itself.
-        let (to_thread, checkpoints) = mpsc::sync_channel(1);
+        let (to_thread, parts) = mpsc::sync_channel(1);
         let failed = Arc::new(OnceLock::new());
         let failure = Arc::clone(&failed);
-        let mut writer = Writer { db, pages };
+        let mut writer = Writer { db, pages, replaced: Vec::new() };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            for checkpoint in checkpoints {
-                let written = catch_unwind(AssertUnwindSafe(|| writer.write(checkpoint)));
+            for part in parts {
+                let written = catch_unwind(AssertUnwindSafe(|| writer.write(part)));
                 let why = match written {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => error.to_string(),
@@ -113,7 +126,7 @@ impl Store {
 
     /// Hands a checkpoint to the writing thread; false when it is still busy with those before.
     pub(super) fn try_write(&self, checkpoint: Checkpoint) -> bool {
-        self.to_thread.try_send(checkpoint).is_ok()
+        self.to_thread.try_send(Part::Checkpoint(Box::new(checkpoint))).is_ok()
     }
 
     /// Why the writing thread has stopped, if it has.
@@ -121,12 +134,19 @@ impl Store {
         self.failed.get().map(String::as_str)
     }
 
-    /// Writes a last checkpoint after those that wait, and closes the store. Blocks until it is done.
-    pub(super) fn finish(self, last: Option<Checkpoint>) -> Result<(), String> {
-        if let Some(last) = last {
+    /// Writes all that is not kept of a fold that does not move meanwhile, page by page. Blocks.
+    pub(super) fn write(&self, fold: &Fold, stream: At) {
+        let seq = fold.line().seq().0;
+        for pages in fold.changed_pages().chunks(PAGES_AT_ONCE) {
+            let sealed = checkpoint::seal_pages(fold.line(), pages);
             // When the thread has stopped, its failure says why.
-            let _ = self.to_thread.send(last);
+            let _ = self.to_thread.send(Part::Pages(seq, sealed));
         }
+        let _ = self.to_thread.send(Part::Checkpoint(Box::new(fold.head(stream))));
+    }
+
+    /// Closes the store. Blocks until everything is written.
+    pub(super) fn close(self) -> Result<(), String> {
         drop(self.to_thread);
         let ended = self.thread.join();
         match self.failed.get() {
@@ -258,34 +278,44 @@ fn read_page(db: &sled::Db, number: u32, page: PageRef) -> Result<Vec<Kept>, Sto
 /// What the writing thread has.
 struct Writer {
     db: sled::Db,
-    /// The pages of the checkpoint that counts.
+    /// The pages of the checkpoint that counts, or of the one that is being written.
     pages: Vec<PageRef>,
+    /// Those that count no more as soon as that one is: number and entry.
+    replaced: Vec<(u32, u64)>,
 }
 
 impl Writer {
-    fn write(&mut self, checkpoint: Checkpoint) -> Result<(), sled::Error> {
-        let seq = checkpoint.head.seq.0;
-        let mut pages = self.pages.clone();
-        let mut replaced = Vec::new();
-        for batch_of in checkpoint.pages.chunks(PAGES_PER_BATCH) {
+    fn write(&mut self, part: Part) -> Result<(), sled::Error> {
+        let checkpoint = match part {
+            Part::Pages(seq, pages) => return self.write_pages(seq, &pages),
+            Part::Checkpoint(checkpoint) => checkpoint,
+        };
+        self.write_pages(checkpoint.head.seq.0, &checkpoint.pages)?;
+        // The pages are on disk before anything names them.
+        self.db.flush()?;
+        self.db.insert(key::CHECKPOINT, checkpoint::seal_head(&checkpoint, &self.pages))?;
+        self.db.flush()?;
+        for (number, old) in self.replaced.drain(..) {
+            self.db.remove(key::page(number, old))?;
+        }
+        Ok(())
+    }
+
+    fn write_pages(&mut self, seq: u64, pages: &[(u32, Vec<u8>)]) -> Result<(), sled::Error> {
+        for batch_of in pages.chunks(PAGES_PER_BATCH) {
             let mut batch = sled::Batch::default();
             for (number, sealed) in batch_of {
                 batch.insert(key::page(*number, seq).as_slice(), sealed.as_slice());
                 let page = PageRef { seq, sum: key::sum_of(sealed).unwrap_or_default() };
-                match pages.get_mut(*number as usize) {
-                    Some(old) => replaced.push((*number, std::mem::replace(old, page).seq)),
-                    None => pages.push(page),
+                match self.pages.get_mut(*number as usize) {
+                    Some(old) if old.seq != seq => {
+                        self.replaced.push((*number, std::mem::replace(old, page).seq));
+                    }
+                    Some(same) => *same = page,
+                    None => self.pages.push(page),
                 }
             }
             self.db.apply_batch(batch)?;
-        }
-        // The pages are on disk before anything names them.
-        self.db.flush()?;
-        self.db.insert(key::CHECKPOINT, checkpoint::seal_head(&checkpoint, &pages))?;
-        self.db.flush()?;
-        self.pages = pages;
-        for (number, old) in replaced.into_iter().filter(|(_, old)| *old != seq) {
-            self.db.remove(key::page(number, old))?;
         }
         Ok(())
     }
@@ -295,7 +325,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::queue::digest::{Chain, digest};
-    use crate::queue::event::{At, Entry, NodeId, Seated, Seq, VisitorId};
+    use crate::queue::event::{Entry, NodeId, Seated, Seq, VisitorId};
     use crate::queue::line::Line;
 
     #[test]
@@ -310,7 +340,7 @@ mod tests {
             let seated = Seated { node: NodeId([9; 16]), visitors };
             let seq = Seq(line.seq().0 + 1);
             line.apply(seq, At(5), &Entry::Joined(seated));
-            let page = checkpoint::seal_page(&line, 0);
+            let (_, page) = checkpoint::seal_pages(&line, &[0]).remove(0);
             let checkpoint = || Checkpoint {
                 stream: At(1),
                 chain: Chain::default(),
@@ -321,7 +351,7 @@ mod tests {
             while !store.try_write(checkpoint()) {}
             written.push((seq.0, page));
         }
-        store.finish(None).unwrap();
+        store.close().unwrap();
         let restored = read(&dir).unwrap();
         assert_eq!(digest(&restored.line), digest(&line));
 
@@ -333,7 +363,7 @@ mod tests {
         assert!(matches!(read(&dir), Err(StoreError::Damaged(_))));
         let Opened { store, restored, damage } = Store::open(&dir).unwrap();
         assert_eq!((restored.is_none(), damage.as_deref()), (true, Some("page 0")));
-        store.finish(None).unwrap();
+        store.close().unwrap();
         assert!(matches!(read(&dir), Err(StoreError::Empty)));
         for ending in ["", ".damaged"] {
             std::fs::remove_dir_all(beside(&dir, ending)).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::queue::event::{At, NodeId, PublicKey, Seq, State, Ticket};
 use crate::queue::line::Line;
-use crate::queue::place::{Grant, NO_GRANT, Place, Standing};
+use crate::queue::place::{Grant, Place, Standing};
 use crate::queue::policy::Policy;
 use crate::queue::presence::Graces;
 
@@ -71,7 +71,7 @@ impl Line {
         for id in head.nodes {
             line.nodes.intern(id);
         }
-        let tickets = usize::try_from(head.tickets).ok().filter(|n| *n < NO_GRANT as usize)?;
+        let tickets = usize::try_from(head.tickets).ok().filter(|n| *n < u32::MAX as usize)?;
         line.places.reserve(tickets);
         line.index.reserve(tickets);
         let mut absent = Vec::new();
@@ -90,9 +90,10 @@ impl Line {
     ) -> Option<()> {
         let ticket = self.next_ticket();
         let known_node = (place.node.0 as usize) < self.nodes.ids().len();
-        if self.index.insert(place.visitor, ticket).is_some() || !known_node {
+        if self.ticket(place.visitor).is_some() || !known_node {
             return None;
         }
+        self.index.insert(place.visitor, ticket);
         match (place.standing, &grant) {
             (Standing::Waiting, None) => {
                 self.waiting.insert(ticket);
@@ -113,9 +114,14 @@ impl Line {
             (Standing::Ended(_), _) => {}
             (Standing::Waiting | Standing::Granted | Standing::Inside, _) => return None,
         }
-        let index = if grant.is_some() { self.next_grant() } else { NO_GRANT };
-        self.grants.extend(grant);
-        self.places.push(Place { grant: index, ..place });
+        if let Some(mut grant) = grant {
+            grant.kid = self.grants.kid(&grant.kid);
+            if let Some(redemption) = &mut grant.redeemed {
+                redemption.kid = self.grants.kid(&redemption.kid);
+            }
+            self.grants.insert(ticket, grant);
+        }
+        self.places.push(place);
         if place.absent.is_none() && self.is_held_or_waited_for(ticket) {
             self.nodes.took(place.node);
         }

@@ -136,7 +136,7 @@ impl Canonical {
         self.u64(grant.seq.0);
         self.at(grant.at);
         self.at(grant.lapses);
-        self.maybe(grant.redeemed.as_ref(), |out, redemption| {
+        self.maybe(grant.redeemed.as_deref(), |out, redemption| {
             out.u64(redemption.seq.0);
             out.at(redemption.at);
             out.text(&redemption.kid);

@@ -14,8 +14,8 @@ use crate::queue::event::{
     Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed,
     ReleaseReason, Released, Removed, Seated, Seq, Setting, Socket, State, Ticket, VisitorId,
 };
+use crate::queue::grants::Grants;
 use crate::queue::index::VisitorIndex;
-use crate::queue::place::NO_GRANT;
 use crate::queue::places::Places;
 use crate::queue::policy::Policy;
 use crate::queue::presence::{Graces, Nodes};
@@ -40,7 +40,7 @@ pub struct Line {
     pub(super) keys: Vec<PublicKey>,
     pub(super) places: Vec<Place>,
     pub(super) index: VisitorIndex,
-    pub(super) grants: Vec<Grant>,
+    pub(super) grants: Grants,
     pub(super) waiting: Places,
     pub(super) present: Places,
     pub(super) nodes: Nodes,
@@ -121,7 +121,7 @@ impl Line {
 
     /// The ticket of a visitor.
     pub fn ticket(&self, visitor: VisitorId) -> Option<Ticket> {
-        self.index.get(&visitor).copied()
+        self.index.find(visitor, &self.places)
     }
 
     /// The place with this ticket.
@@ -131,7 +131,7 @@ impl Line {
 
     /// The grant of the visitor with this ticket.
     pub fn grant(&self, ticket: Ticket) -> Option<&Grant> {
-        self.grants.get(self.place(ticket)?.grant as usize)
+        self.grants.get(ticket)
     }
 
     /// Who waits, present or not.
@@ -175,17 +175,16 @@ impl Line {
     }
 
     fn join(&mut self, seated: &Seated, change: &mut Change) {
+        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
         let node = self.nodes.intern(seated.node);
         change.joined.first = self.next_ticket();
         for (index, &(visitor, socket)) in (0..).zip(&seated.visitors) {
             let ticket = self.next_ticket();
-            match self.index.entry(visitor) {
-                std::collections::hash_map::Entry::Occupied(_) => {
-                    change.joined.ignored.push(index);
-                    continue;
-                }
-                std::collections::hash_map::Entry::Vacant(vacant) => vacant.insert(ticket),
-            };
+            if self.ticket(visitor).is_some() {
+                change.joined.ignored.push(index);
+                continue;
+            }
+            self.index.insert(visitor, ticket);
             self.places.push(Place {
                 visitor,
                 joined: self.seq,
@@ -194,7 +193,6 @@ impl Line {
                 socket,
                 absent: None,
                 standing: Standing::Waiting,
-                grant: NO_GRANT,
             });
             self.nodes.took(node);
             self.waiting.insert(ticket);
@@ -204,6 +202,7 @@ impl Line {
     }
 
     fn reconnect(&mut self, seated: &Seated, change: &mut Change) {
+        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
         let node = self.nodes.intern(seated.node);
         for (index, &(visitor, number)) in seated.visitors.iter().enumerate() {
             let Some(ticket) = self.known(visitor, index, change) else { continue };
@@ -224,6 +223,7 @@ impl Line {
     }
 
     fn disconnect(&mut self, seated: &Seated, change: &mut Change) {
+        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
         let node = self.nodes.intern(seated.node);
         for (index, &(visitor, number)) in seated.visitors.iter().enumerate() {
             let Some(ticket) = self.known(visitor, index, change) else { continue };
@@ -235,6 +235,7 @@ impl Line {
     }
 
     fn leave(&mut self, visitors: &[VisitorId], change: &mut Change) {
+        self.warm(visitors.iter().copied());
         for (index, &visitor) in visitors.iter().enumerate() {
             let Some(ticket) = self.known(visitor, index, change) else { continue };
             if self.is_held_or_waited_for(ticket) {
@@ -257,9 +258,16 @@ impl Line {
         }
         match &decision.facts {
             Facts::Configured(facts) => facts.iter().for_each(|fact| self.configure(fact, change)),
-            Facts::Admitted(facts) => each(facts, change, |fact, change| self.admit(fact, change)),
-            Facts::Redeemed(facts) => each(facts, change, |fact, change| self.redeem(fact, change)),
+            Facts::Admitted(facts) => {
+                self.warm(facts.iter().map(|fact| fact.visitor));
+                each(facts, change, |fact, change| self.admit(fact, change));
+            }
+            Facts::Redeemed(facts) => {
+                self.warm(facts.iter().map(|fact| fact.visitor));
+                each(facts, change, |fact, change| self.redeem(fact, change));
+            }
             Facts::Released(facts) => {
+                self.warm(facts.iter().map(|fact| fact.visitor));
                 each(facts, change, |fact, change| self.release(fact, change));
             }
             Facts::Expired(facts) => {
@@ -305,19 +313,18 @@ impl Line {
         }
         self.stop_waiting(ticket);
         let lapses = self.graces.running(self.at).plus_seconds(fact.seconds);
-        let grant = self.next_grant();
-        self.grants.push(Grant {
+        let grant = Grant {
             jti: fact.jti,
-            kid: fact.kid.clone(),
+            kid: self.grants.kid(&fact.kid),
             seconds: fact.seconds,
             seq: self.seq,
             at: self.at,
             lapses,
             redeemed: None,
-        });
+        };
+        self.grants.insert(ticket, grant);
         self.unused.insert((lapses, ticket));
-        let place = self.place_mut(ticket);
-        (place.standing, place.grant) = (Standing::Granted, grant);
+        self.place_mut(ticket).standing = Standing::Granted;
         self.next_due = At(self.next_due.max(self.at).0 + self.policy.interval_nanos());
         change.admitted.push(ticket);
         Ok(())
@@ -325,23 +332,23 @@ impl Line {
 
     fn redeem(&mut self, fact: &Redeemed, change: &mut Change) -> Result<(), VoidFact> {
         let ticket = self.granted(fact.visitor, fact.jti)?;
-        let place = self.places[ticket.0 as usize];
-        match place.standing {
+        match self.places[ticket.0 as usize].standing {
             Standing::Granted => {}
             Standing::Inside => return Err(VoidFact::AlreadyRedeemed),
             Standing::Waiting | Standing::Ended(_) => return Err(VoidFact::NoSuchGrant),
         }
         let at = self.at;
-        let grant = &mut self.grants[place.grant as usize];
-        let lapses = grant.lapses;
-        grant.redeemed = Some(Redemption {
+        if let Some(grant) = self.grants.get(ticket) {
+            self.unused.remove(&(grant.lapses, ticket));
+        }
+        let redemption = Redemption {
             seq: self.seq,
             at,
-            kid: fact.kid.clone(),
+            kid: self.grants.kid(&fact.kid),
             seconds: fact.seconds,
             key: fact.key,
-        });
-        self.unused.remove(&(lapses, ticket));
+        };
+        self.grants.redeem(ticket, redemption);
         self.inside.insert((at.plus_seconds(fact.seconds), ticket));
         self.hold_no_longer(ticket);
         self.place_mut(ticket).standing = Standing::Inside;
@@ -400,6 +407,11 @@ impl Line {
         }
         change.lost.push(id);
         Ok(())
+    }
+
+    /// Has what an entry's facts will read of these visitors at hand. It changes nothing.
+    fn warm(&self, visitors: impl Iterator<Item = VisitorId>) {
+        self.index.warm(visitors, &self.places);
     }
 
     /// The ticket of a visitor that a fact names; a void fact when there is none.
@@ -476,8 +488,7 @@ impl Line {
     fn end(&mut self, ticket: Ticket, end: End, change: &mut Change) {
         self.hold_no_longer(ticket);
         self.stop_waiting(ticket);
-        let place = self.places[ticket.0 as usize];
-        if let Some(grant) = self.grants.get(place.grant as usize) {
+        if let Some(grant) = self.grants.get(ticket) {
             self.unused.remove(&(grant.lapses, ticket));
             if let Some(redemption) = &grant.redeemed {
                 self.inside.remove(&(redemption.at.plus_seconds(redemption.seconds), ticket));
@@ -494,11 +505,6 @@ impl Line {
     #[expect(clippy::cast_possible_truncation, reason = "a log of 4 billion joins is not kept")]
     pub(super) fn next_ticket(&self) -> Ticket {
         Ticket(self.places.len() as u32)
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "at most one grant a ticket")]
-    pub(super) fn next_grant(&self) -> u32 {
-        self.grants.len() as u32
     }
 }
 

@@ -10,6 +10,7 @@ pub mod presence;
 pub mod place;
 pub mod change;
 mod index;
+mod grants;
 pub mod line;
 pub mod checkpoint;
 pub mod digest;

@@ -277,7 +277,9 @@ fn is_fenced(subject: &str) -> bool {
 }
 
 fn from_json<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Fallible<T> {
-    serde_json::from_slice(payload).map_err(|error| error.to_string())
+    // Whether it is UTF-8 is looked at once, not for each of many short texts.
+    let text = std::str::from_utf8(payload).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn to_json<T: Serialize>(json: &T) -> Option<Vec<u8>> {

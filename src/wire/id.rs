@@ -1,7 +1,5 @@
 //! UUIDs as they are written: 36 characters, lower case, hyphens, nothing else.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// 16 bytes that are written as a UUID.
@@ -10,25 +8,51 @@ pub struct Id(pub [u8; 16]);
 
 /// Reads a UUID in its canonical form; any other spelling of the same one is `None`.
 pub fn parse(text: &str) -> Option<[u8; 16]> {
-    let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-    if !canonical {
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    if [text[8], text[13], text[18], text[23]] != *b"----" {
         return None;
     }
-    uuid::Uuid::try_parse(text).ok().map(uuid::Uuid::into_bytes)
+    let mut digits = [0; 32];
+    digits[..8].copy_from_slice(&text[..8]);
+    digits[8..12].copy_from_slice(&text[9..13]);
+    digits[12..16].copy_from_slice(&text[14..18]);
+    digits[16..20].copy_from_slice(&text[19..23]);
+    digits[20..].copy_from_slice(&text[24..]);
+    from_digits(&digits)
 }
 
 /// Reads 32 bytes from 64 lower-case hexadecimal digits.
 pub fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if text.len() != 64 || !text.bytes().all(lower) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+    from_digits(text.as_bytes())
 }
+
+/// Bytes from the two lower-case hexadecimal digits of each.
+#[expect(clippy::indexing_slicing, reason = "every byte has a value")]
+fn from_digits<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let mut bytes = [0; N];
+    // Whether all are digits is looked at once, at the end: nearly always they are.
+    let mut seen = 0;
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
+    }
+    (seen < 16).then_some(bytes)
+}
+
+/// The value of each lower-case hexadecimal digit, and 255 for what is none.
+#[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "values below 16")]
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -40,10 +64,21 @@ impl Serialize for Id {
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        parse(&text).map(Id).ok_or_else(|| {
-            de::Error::invalid_value(de::Unexpected::Str(&text), &"a UUID in lower case")
-        })
+        deserializer.deserialize_str(IdVisitor)
+    }
+}
+
+struct IdVisitor;
+
+impl de::Visitor<'_> for IdVisitor {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a UUID in lower case")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+        parse(text).map(Id).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 

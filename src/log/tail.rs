@@ -121,16 +121,33 @@ pub fn follow(
     identity: Option<At>,
     shutdown: &Shutdown,
 ) -> mpsc::Receiver<Heard> {
+    start(log, queue, next, None, identity, shutdown)
+}
+
+/// Goes on after the last entry that was read and when it was stored; from the first without. A log
+/// in which that entry is another is not gone on with.
+pub fn follow_on(
+    log: &Log,
+    queue: &QueueId,
+    last: Option<(Seq, At)>,
+    identity: Option<At>,
+    shutdown: &Shutdown,
+) -> mpsc::Receiver<Heard> {
+    let next = Seq(last.map_or(0, |(seq, _)| seq.0) + 1);
+    start(log, queue, next, last, identity, shutdown)
+}
+
+fn start(
+    log: &Log,
+    queue: &QueueId,
+    next: Seq,
+    last: Option<(Seq, At)>,
+    identity: Option<At>,
+    shutdown: &Shutdown,
+) -> mpsc::Receiver<Heard> {
     let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
-    let tail = Tail {
-        log: log.clone(),
-        queue: queue.clone(),
-        next,
-        identity,
-        last: None,
-        short_since: None,
-        to_reader,
-    };
+    let (log, queue) = (log.clone(), queue.clone());
+    let tail = Tail { log, queue, next, identity, last, short_since: None, to_reader };
     let stopping = shutdown.clone();
     shutdown.spawn(async move {
         tokio::select! {

@@ -11,12 +11,17 @@ use crate::queue::line::{FOLD_VERSION, Grant, Head, Line, Place, Redemption};
 use crate::queue::presence::NodeIndex;
 use crate::wire;
 
+/// The layout of the store. A change of it raises this and not the fold version, which is in every
+/// digest: the state is the same (1 until 2026-11-22, with pages that were written over).
+const FORMAT: u16 = 2;
+
 /// Pages for which a second thread is worth its start: some milliseconds of work.
 const PAGES_SHARED_MIN: usize = 256;
 
 /// What is to be written at one time: all of it counts, or none.
 pub(super) struct Checkpoint {
     pub(super) stream: At,
+    pub(super) stored: At,
     pub(super) chain: Chain,
     pub(super) head: Head,
     /// The pages that changed, sealed, by their number.
@@ -27,6 +32,8 @@ pub(super) struct Checkpoint {
 pub(super) struct Restored {
     /// The stream that it was folded from.
     pub(super) stream: At,
+    /// When the last entry was stored: by that it is known again.
+    pub(super) stored: At,
     /// The chain up to there.
     pub(super) chain: Chain,
     /// The line.
@@ -96,21 +103,28 @@ pub(super) fn seal_head(checkpoint: &Checkpoint, pages: &[PageRef]) -> Vec<u8> {
 /// Reads a head.
 pub(super) fn open_head(sealed: &[u8]) -> Result<HeadRow, String> {
     let bytes = key::open(sealed).ok_or("the checkpoint is not what was written")?;
-    // The version comes first, so that it can be told from one that is laid out otherwise.
-    let version = bytes.first_chunk::<2>().map_or(0, |bytes| u16::from_le_bytes(*bytes));
-    if version != FOLD_VERSION {
+    let format = bytes.first_chunk::<2>().map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    if format != FORMAT {
+        return Err(format!("it is of format {format}, and this program's is {FORMAT}"));
+    }
+    let row: HeadRow = wire::feed::read(bytes)
+        .map_err(|error| format!("the checkpoint can't be read: {error}"))?;
+    if row.fold_version != FOLD_VERSION {
+        let version = row.fold_version;
         return Err(format!(
             "it is of fold version {version}, and this program's is {FOLD_VERSION}"
         ));
     }
-    wire::feed::read(bytes).map_err(|error| format!("the checkpoint can't be read: {error}"))
+    Ok(row)
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeadRow {
     /// In two bytes, whatever follows: the first thing that any version reads.
-    fold_version: [u8; 2],
+    format: [u8; 2],
+    fold_version: u16,
     stream: i64,
+    stored: i64,
     chain: [u8; 32],
     tickets: u64,
     seq: u64,
@@ -130,8 +144,10 @@ impl HeadRow {
     fn new(checkpoint: &Checkpoint, pages: &[PageRef]) -> Self {
         let head = &checkpoint.head;
         Self {
-            fold_version: FOLD_VERSION.to_le_bytes(),
+            format: FORMAT.to_le_bytes(),
+            fold_version: FOLD_VERSION,
             stream: checkpoint.stream.0,
+            stored: checkpoint.stored.0,
             chain: checkpoint.chain.0,
             tickets: head.tickets,
             seq: head.seq.0,
@@ -165,7 +181,8 @@ impl HeadRow {
             next_due: At(self.next_due),
         };
         let line = Line::restore(head, places)?;
-        Some(Restored { stream: At(self.stream), chain: Chain(self.chain), line })
+        let (stream, stored) = (At(self.stream), At(self.stored));
+        Some(Restored { stream, stored, chain: Chain(self.chain), line })
     }
 }
 

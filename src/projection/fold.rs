@@ -11,6 +11,8 @@ pub(super) struct Fold {
     queue: QueueId,
     line: Line,
     chain: Chain,
+    /// When the last entry was stored.
+    stored: At,
     /// Whether each page has changed since it was kept.
     changed: Vec<bool>,
     /// Places that moved since then, each as often as it did.
@@ -26,6 +28,7 @@ impl Fold {
             queue,
             line: Line::default(),
             chain: Chain::default(),
+            stored: At(0),
             changed: Vec::new(),
             moves: 0,
             kept: Seq(0),
@@ -36,7 +39,8 @@ impl Fold {
     pub(super) fn restored(queue: QueueId, restored: Restored) -> Self {
         let kept = restored.line.seq();
         let changed = vec![false; page_count(&restored.line)];
-        Self { queue, line: restored.line, chain: restored.chain, changed, moves: 0, kept }
+        let Restored { stored, chain, line, .. } = restored;
+        Self { queue, line, chain, stored, changed, moves: 0, kept }
     }
 
     /// Applies the next entry of the log.
@@ -46,7 +50,7 @@ impl Fold {
             tracing::warn!(%queue, seq = seq.0, why, "void entry");
         }
         let change = self.line.apply(seq, decoded.stored, &decoded.entry);
-        self.chain = decoded.chain;
+        (self.chain, self.stored) = (decoded.chain, decoded.stored);
         if !change.void.is_empty() || change.void_entry.is_some() {
             tracing::debug!(%queue, seq = seq.0, "facts that count nowhere");
         }
@@ -56,6 +60,12 @@ impl Fold {
 
     pub(super) fn line(&self) -> &Line {
         &self.line
+    }
+
+    /// The last entry, and when it was stored; none before the first.
+    pub(super) fn last(&self) -> Option<(Seq, At)> {
+        let seq = self.line.seq();
+        (seq > Seq(0)).then_some((seq, self.stored))
     }
 
     pub(super) fn chain(&self) -> Chain {
@@ -75,12 +85,13 @@ impl Fold {
     /// What is to be kept so that a restart can go on from here, with its pages.
     pub(super) fn checkpoint(&self, stream: At) -> Checkpoint {
         let pages = checkpoint::seal_pages(&self.line, &self.changed_pages());
-        Checkpoint { stream, chain: self.chain, head: self.line.head(), pages }
+        Checkpoint { pages, ..self.head(stream) }
     }
 
     /// The same without the pages.
     pub(super) fn head(&self, stream: At) -> Checkpoint {
-        Checkpoint { stream, chain: self.chain, head: self.line.head(), pages: Vec::new() }
+        let (stored, chain, head) = (self.stored, self.chain, self.line.head());
+        Checkpoint { stream, stored, chain, head, pages: Vec::new() }
     }
 
     /// The pages that are not kept as they are now.

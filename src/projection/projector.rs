@@ -94,8 +94,8 @@ impl Projector {
         tracing::info!(queue = %self.queue, from = line.seq().0, visitors = line.places().len(), "projecting");
         self.pace.state(line.at(), line.state());
         self.last_delta = line.seq().0;
-        let next = Seq(line.seq().0 + 1);
-        let tail = tail::follow(&self.log, &self.queue, next, self.stream, shutdown);
+        let last = self.fold.last();
+        let tail = tail::follow_on(&self.log, &self.queue, last, self.stream, shutdown);
         let mut tail = tail::decode(tail, &self.queue, self.fold.chain(), shutdown);
         let mut frame = tokio::time::interval(FRAME_EVERY);
         frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -343,6 +343,7 @@ mod tests {
             let (_, page) = checkpoint::seal_pages(&line, &[0]).remove(0);
             let checkpoint = || Checkpoint {
                 stream: At(1),
+                stored: At(5),
                 chain: Chain::default(),
                 head: line.head(),
                 pages: vec![(0, page.clone())],

@@ -115,8 +115,8 @@ async fn a_stream_that_lost_something_is_not_read_on() {
     let mut worst = Duration::ZERO;
     for _ in 0..repetitions {
         holes().await;
-        for regrown in [false, true] {
-            worst = worst.max(older_backup(regrown).await);
+        for (regrown, away) in [(false, false), (true, false), (true, true)] {
+            worst = worst.max(older_backup(regrown, away).await);
         }
     }
     let result = format!(
@@ -155,9 +155,9 @@ async fn halts(world: &World, seq: u64, reason: &str) {
     assert!(projector.refuses());
 }
 
-/// The server gets a backup of its folder back that lacks what was read since. Gives the time until the
-/// projector has halted.
-async fn older_backup(regrown: bool) -> Duration {
+/// The server gets a backup of its folder back that lacks what was read since, while the projector runs
+/// or is away. Gives the time until the projector has halted.
+async fn older_backup(regrown: bool, away: bool) -> Duration {
     let mut world = World::new().await;
     let folder = Folder::new("backup");
     let backup = folder.0.join("backup");
@@ -165,9 +165,16 @@ async fn older_backup(regrown: bool) -> Duration {
     world.nats.kill();
     copy(&world.nats.store(), &backup);
     world.nats.start();
-    let mut projector = Projector::start(&world.nats, &folder.0.join("projection"), &[]);
+    let dir = folder.0.join("projection");
+    let mut projector = Projector::start(&world.nats, &dir, &[]);
     put_joins(&world, 10, 5).await;
     assert_eq!(projector.verify(), truth(&world.nats, &world.stored().await));
+    let running = if away {
+        projector.stop();
+        None
+    } else {
+        Some(projector)
+    };
     world.nats.kill();
     std::fs::remove_dir_all(world.nats.store()).unwrap();
     copy(&backup, &world.nats.store());
@@ -176,6 +183,7 @@ async fn older_backup(regrown: bool) -> Duration {
     if regrown {
         put_joins(&world, 100, 10).await;
     }
+    let mut projector = running.unwrap_or_else(|| Projector::start(&world.nats, &dir, &[]));
     says_halted(&projector, 15, OTHER_STREAM);
     assert!(projector.refuses());
     since.elapsed()

@@ -7,8 +7,8 @@
 //! | `cloudevents` | a CloudEvent 1.0 in JSON, with the extension `sequence` |
 //!
 //! `data` is the payload as it is where that is one line of a JSON object; otherwise `data_base64`
-//! has its bytes. With a name that ends in `.gz` the file is gzip, in members of at most
-//! [`MEMBER_ENTRIES`] entries: after an interruption, what is whole stays and the rest is written again.
+//! has its bytes. With a name that ends in `.gz` the file is gzip, in members of some megabytes: after
+//! an interruption, what is whole stays and the rest is written again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Read as _, Seek as _, Write};
@@ -28,8 +28,10 @@ use crate::log::subjects::{self, QueueId};
 use crate::log::tail::Record;
 use crate::queue::event::Seq;
 
-/// Entries in one gzip member: some megabytes of text, so that little is written twice.
+/// Entries in one gzip member at most, and bytes of text after which it ends: little is written twice
+/// after an interruption, and little is held in memory.
 const MEMBER_ENTRIES: usize = 1_000;
+const MEMBER_BYTES: usize = 4 * 1024 * 1024;
 /// A line above this is no entry: a payload has at most 1 MiB, and base64 a third more.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -188,7 +190,7 @@ impl ExportWriter {
             Out::Gzip { file, member, entries } => {
                 member.extend(line);
                 *entries += 1;
-                if *entries == MEMBER_ENTRIES {
+                if *entries == MEMBER_ENTRIES || member.len() >= MEMBER_BYTES {
                     write_member(file, member)?;
                     *entries = 0;
                 }
@@ -245,7 +247,7 @@ fn whole_members(file: &File, queue: &QueueId) -> Result<Whole, ExportError> {
     loop {
         let from = reader.stream_position()?;
         let mut member = Vec::new();
-        let limit = LINE_BYTES_MAX * MEMBER_ENTRIES as u64;
+        let limit = MEMBER_BYTES as u64 + LINE_BYTES_MAX;
         let read = GzDecoder::new(&mut reader).take(limit).read_to_end(&mut member);
         if read.is_err() || member.is_empty() {
             return Ok((from, check.last));

@@ -89,12 +89,17 @@ impl Follower {
                 return;
             }
         };
-        if let Some(halted) = frame.halted {
-            if let Some(known) = self.node.known(&queue).filter(|_| halted.is_log_gone) {
+        if let Some(halted) = &frame.halted {
+            let known = self.node.known(&queue);
+            if let Some(known) = known.as_ref().filter(|_| halted.is_log_gone) {
                 known.halt();
             }
-            self.node.stopped(queue, format!("after entry {}: {}", halted.after, halted.why));
-            return;
+            let why = format!("after entry {}: {}", halted.after, halted.why);
+            self.node.stopped(queue.clone(), why);
+            if known.is_none() {
+                // It gives no snapshot of what it has.
+                return;
+            }
         }
         if let Some(frames) = self.waiting.get_mut(&queue) {
             if frames.len() == FRAMES_KEPT_MAX {

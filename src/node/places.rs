@@ -173,8 +173,11 @@ impl View {
             self.behind_millis = frame.behind_millis;
             self.full_milli = frame.full_milli;
             self.pace_milli = frame.pace_milli;
-            self.heard = clock::monotonic();
-            self.clock.hear(At(frame.now));
+            // What a projector says that has stopped is right, and no news.
+            if frame.halted.is_none() {
+                self.heard = clock::monotonic();
+                self.clock.hear(At(frame.now));
+            }
         }
         if self.uncovered.is_some_and(|(seq, _)| seq <= self.through) {
             self.uncovered = None;

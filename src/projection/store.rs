@@ -324,51 +324,149 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::digest::{Chain, digest};
-    use crate::queue::event::{Entry, NodeId, Seated, Seq, VisitorId};
-    use crate::queue::line::Line;
+    use crate::log::subjects::QueueId;
+    use crate::log::tail::Decoded;
+    use crate::queue::digest::digest;
+    use crate::queue::event::{
+        Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, Redeemed, Seated, Seq, Setting,
+        State, VisitorId,
+    };
+
+    /// A store of its own, gone when it is dropped.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("anteroom-store-{name}-{}", std::process::id());
+            Self(std::env::temp_dir().join(name).join("demo"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+        }
+    }
+
+    fn visitor(number: u16) -> VisitorId {
+        let [high, low] = number.to_be_bytes();
+        VisitorId([high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    }
+
+    fn apply(fold: &mut Fold, entry: Entry) {
+        let seq = Seq(fold.line().seq().0 + 1);
+        let stored = At(i64::try_from(seq.0).unwrap() * 1_000_000_000);
+        let chain = fold.chain().then(seq, stored, "subject", b"payload");
+        fold.apply(&Decoded { seq, stored, chain, entry, why: None });
+    }
+
+    fn seated(numbers: std::ops::Range<u16>) -> Seated {
+        let visitors = numbers.map(|number| (visitor(number), u64::from(number)));
+        Seated { node: NodeId([9; 16]), visitors: visitors.collect() }
+    }
+
+    fn decided(fold: &mut Fold, facts: Facts) {
+        let (prev, basis) = (fold.line().last_decision(), fold.line().seq());
+        apply(fold, Entry::Decided(Decision { prev, basis, facts }));
+    }
+
+    /// A line of three pages in which everything has happened to somebody.
+    fn fold() -> Fold {
+        let mut fold = Fold::new(QueueId::parse("demo").unwrap());
+        let open = Setting::State(State::Open, Some("welcome".to_owned()));
+        decided(
+            &mut fold,
+            Facts::Configured(vec![Configured { by: "ops".to_owned(), what: open }]),
+        );
+        apply(&mut fold, Entry::Joined(seated(0..700)));
+        apply(&mut fold, Entry::Disconnected(seated(300..400)));
+        apply(&mut fold, Entry::Reconnected(seated(350..360)));
+        apply(&mut fold, Entry::Left(vec![visitor(1), visitor(699)]));
+        let grant = |number| Admitted {
+            visitor: visitor(number),
+            jti: Jti([7; 16]),
+            kid: "k1".to_owned(),
+            seconds: 120,
+        };
+        decided(&mut fold, Facts::Admitted(vec![grant(0), grant(2), grant(3)]));
+        let used = |number, key| Redeemed {
+            visitor: visitor(number),
+            jti: Jti([7; 16]),
+            kid: "k2".to_owned(),
+            seconds: 1_800,
+            key,
+        };
+        decided(&mut fold, Facts::Redeemed(vec![used(0, Some([5; 32])), used(2, None)]));
+        decided(&mut fold, Facts::Expired(vec![visitor(300)]));
+        fold
+    }
+
+    #[test]
+    fn a_line_comes_back_from_its_store_and_goes_on_as_if_nothing_had_happened() {
+        let folder = Folder::new("back");
+        let mut fold = fold();
+        let Opened { store, restored, damage } = Store::open(&folder.0).unwrap();
+        assert!(restored.is_none() && damage.is_none());
+        store.write(&fold, At(1));
+        store.close().unwrap();
+
+        let restored = read(&folder.0).unwrap();
+        assert_eq!(restored.stream, At(1));
+        let mut again = Fold::restored(QueueId::parse("demo").unwrap(), restored);
+        assert!(!again.is_ahead());
+        for fold in [&mut fold, &mut again] {
+            apply(fold, Entry::Joined(seated(700..800)));
+            apply(fold, Entry::Left(vec![visitor(2), visitor(3), visitor(600)]));
+        }
+        assert_eq!(digest(again.line()), digest(fold.line()));
+        assert_eq!((again.chain(), again.last()), (fold.chain(), fold.last()));
+        // Only what moved is written again.
+        assert_eq!(again.changed_pages(), [0, 2, 3]);
+    }
 
     #[test]
     fn a_page_of_an_earlier_checkpoint_is_not_taken_for_one_of_this() {
-        let dir = std::env::temp_dir().join(format!("anteroom-store-{}", std::process::id()));
-        let mut line = Line::default();
-        let mut written = Vec::new();
-        let Opened { store, .. } = Store::open(&dir).unwrap();
-        assert!(matches!(Store::open(&dir), Err(StoreError::Held)));
-        for number in 0..2u8 {
-            let visitors = vec![(VisitorId([number; 16]), u64::from(number))];
-            let seated = Seated { node: NodeId([9; 16]), visitors };
-            let seq = Seq(line.seq().0 + 1);
-            line.apply(seq, At(5), &Entry::Joined(seated));
-            let (_, page) = checkpoint::seal_pages(&line, &[0]).remove(0);
-            let checkpoint = || Checkpoint {
-                stream: At(1),
-                stored: At(5),
-                chain: Chain::default(),
-                head: line.head(),
-                pages: vec![(0, page.clone())],
-            };
-            // One is written and one may wait.
-            while !store.try_write(checkpoint()) {}
-            written.push((seq.0, page));
-        }
+        let folder = Folder::new("older");
+        let mut fold = fold();
+        let Opened { store, .. } = Store::open(&folder.0).unwrap();
+        assert!(matches!(Store::open(&folder.0), Err(StoreError::Held)));
+        store.write(&fold, At(1));
+        fold.kept();
+        let older = checkpoint::seal_pages(fold.line(), &[1]).remove(0).1;
+        apply(&mut fold, Entry::Left(vec![visitor(400)]));
+        // One is written and one may wait.
+        while !store.try_write(fold.checkpoint(At(1))) {}
         store.close().unwrap();
-        let restored = read(&dir).unwrap();
-        assert_eq!(digest(&restored.line), digest(&line));
+        assert_eq!(digest(&read(&folder.0).unwrap().line), digest(fold.line()));
 
         // The older page, good in itself, under the newer one's key.
-        let db = open_db(&dir).unwrap();
-        assert_eq!(db.scan_prefix(key::PAGES).count(), 1, "what was replaced is gone");
-        db.insert(key::page(0, written[1].0), written[0].1.as_slice()).unwrap();
+        let db = open_db(&folder.0).unwrap();
+        assert_eq!(db.scan_prefix(key::PAGES).count(), 3, "what was replaced is gone");
+        db.insert(key::page(1, fold.line().seq().0), older).unwrap();
         drop(db);
-        assert!(matches!(read(&dir), Err(StoreError::Damaged(_))));
-        let Opened { store, restored, damage } = Store::open(&dir).unwrap();
-        assert_eq!((restored.is_none(), damage.as_deref()), (true, Some("page 0")));
+        assert!(matches!(read(&folder.0), Err(StoreError::Damaged(_))));
+        let Opened { store, restored, damage } = Store::open(&folder.0).unwrap();
+        assert_eq!((restored.is_none(), damage.as_deref()), (true, Some("page 1")));
         store.close().unwrap();
-        assert!(matches!(read(&dir), Err(StoreError::Empty)));
-        for ending in ["", ".damaged"] {
-            std::fs::remove_dir_all(beside(&dir, ending)).unwrap();
-        }
-        std::fs::remove_file(beside(&dir, ".lock")).unwrap();
+        assert!(matches!(read(&folder.0), Err(StoreError::Empty)));
+    }
+
+    #[test]
+    fn pages_of_a_checkpoint_that_came_to_no_end_are_swept_away() {
+        let folder = Folder::new("swept");
+        let mut fold = fold();
+        let Opened { store, .. } = Store::open(&folder.0).unwrap();
+        store.write(&fold, At(1));
+        fold.kept();
+        let kept = digest(fold.line());
+        apply(&mut fold, Entry::Left(vec![visitor(400)]));
+        let sealed = checkpoint::seal_pages(fold.line(), &[1]);
+        store.to_thread.send(Part::Pages(fold.line().seq().0, sealed)).unwrap();
+        store.close().unwrap();
+        let Opened { store, restored, damage } = Store::open(&folder.0).unwrap();
+        assert!(damage.is_none());
+        assert_eq!(digest(&restored.unwrap().line), kept);
+        store.close().unwrap();
+        assert_eq!(open_db(&folder.0).unwrap().scan_prefix(key::PAGES).count(), 3);
     }
 }

@@ -15,11 +15,17 @@
 )]
 
 mod by_hand;
+mod crowd;
 mod projector;
+mod reckoning;
+mod road;
 mod row;
 mod small_disk;
 
+mod acks;
+mod away;
 mod disk;
+mod kills;
 mod poison;
 mod store;
 mod stream;

@@ -10,6 +10,8 @@ use crate::system::System;
 /// One message of the log.
 pub struct Entry {
     pub seq: u64,
+    /// When it was stored, as the server writes it.
+    pub time: String,
     pub kind: String,
     pub body: Value,
 }
@@ -34,6 +36,7 @@ pub async fn read(system: &System, queue: &str) -> Vec<Entry> {
             let text = |name: &str| headers.get_last(name).unwrap().to_string();
             entries.push(Entry {
                 seq: text("Nats-Sequence").parse().unwrap(),
+                time: text("Nats-Time-Stamp"),
                 kind: text("Nats-Subject").rsplit('.').next().unwrap().to_owned(),
                 body: serde_json::from_slice(&message.payload).unwrap(),
             });

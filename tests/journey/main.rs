@@ -2,6 +2,7 @@
 //! killed in the middle of it. What happened is read from the raw stream, naively, by a checker
 //! that shares no code with the fold.
 
+#![allow(dead_code, reason = "what the faults share is not all used here")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

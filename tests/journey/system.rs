@@ -115,6 +115,11 @@ impl System {
         text.trim().parse().unwrap()
     }
 
+    /// The pid of the supervisor.
+    pub fn up_pid(&self) -> i32 {
+        i32::try_from(self.up.as_ref().unwrap().id()).unwrap()
+    }
+
     /// Kills a supervised process at once, and waits until another has taken its place.
     pub fn kill(&self, name: &str) {
         let pid = self.pid(name);
@@ -195,7 +200,7 @@ pub fn signal(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-fn is_running(pid: i32) -> bool {
+pub fn is_running(pid: i32) -> bool {
     // A zombie has ended; its new parent has not noticed yet.
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim().starts_with('Z'))

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// What comes, comes within this.
-const WAIT: Duration = Duration::from_secs(20);
+/// What comes, comes within this: to one who waits, numbers come every 20 s.
+const WAIT: Duration = Duration::from_secs(25);
 
 pub struct Visitor {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,

@@ -95,7 +95,7 @@ fn service(
         Box::pin(async move {
             let answer = tokio::time::timeout(ANSWER_WAIT_MAX, answer).await;
             Ok(match answer {
-                Ok(Ok(answer)) => answer,
+                Ok(Ok(answer)) => as_problem(answer),
                 Ok(Err(never)) => match never {},
                 Err(_) => {
                     let detail = "The request did not come to its end in time.";
@@ -104,6 +104,29 @@ fn service(
             })
         })
     })
+}
+
+/// What axum itself answers to a request that it can't take, as a problem like any other.
+fn as_problem(answer: Response) -> Response {
+    let is_ours = |kind: &HeaderValue| !kind.as_bytes().starts_with(b"text/plain");
+    if answer.headers().get(header::CONTENT_TYPE).is_some_and(is_ours) {
+        return answer;
+    }
+    let problem = match answer.status() {
+        StatusCode::BAD_REQUEST => {
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request can't be read.")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let detail = "This can't be asked here in this way.";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too large.")
+        }
+        _ => return answer,
+    };
+    let allow = answer.headers().get(header::ALLOW).cloned();
+    allow.into_iter().fold(problem, |it, allow| it.with(header::ALLOW, allow)).into_response()
 }
 
 async fn accept(

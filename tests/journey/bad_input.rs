@@ -103,6 +103,20 @@ async fn a_queue_that_there_is_not_is_told_and_an_origin_that_may_not_is_refused
     assert_eq!((status, &problem["code"]), (404, &json!("unknown_queue")));
     assert_eq!(get(&format!("{}/ws/door", system.node(0))).0, 426);
     assert_eq!(get(&format!("{}/nothing/here", system.node(0))).0, 404);
+    // What the router itself refuses is a problem like any other.
+    let node = system.node(0);
+    let none = Value::Null;
+    let large = json!({"token": "x".repeat(200_000)});
+    for (status, code, (method, path, body)) in [
+        (405, "method_not_allowed", ("DELETE", "/healthz", &none)),
+        (413, "too_large", ("POST", "/api/tokens/redeem", &large)),
+        (400, "bad_request", ("GET", "/api/queues/%ff", &none)),
+    ] {
+        let (said, problem) = crate::system::call(method, &format!("{node}{path}"), &[], body);
+        assert_eq!((said, &problem["code"]), (status, &json!(code)), "{problem}");
+        assert_eq!(problem["header content-type"], "application/problem+json");
+        assert_eq!(problem["header cache-control"], "no-store");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

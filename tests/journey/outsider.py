@@ -266,6 +266,21 @@ def compare(ready, folder, first, last):
     check("and there are some", len(void) >= 8, True)
     check("the first who came has the first place", read["order"][0], first)
     check("nobody was overtaken", audit["violations"], [])
+
+    # The same from a file, without a server.
+    file = f"{folder}/demo.jsonl"
+    written = run(PROGRAM, "audit", "export", "demo", "--out", file, "--json", "--dir", f"{folder}/data")
+    check("everything is exported", written["sequence"] >= read["sequence"], True)
+    kept = run(sys.executable, READER, "--file", file)
+    audit = run(PROGRAM, "audit", "verify", "demo", "--json", "--file", file)
+    for key in ("sequence", "visitors", "digest", "chain"):
+        check(f"the same {key} from a file", kept[key], audit[key])
+    for ending, form in (("jsonl.gz", "jsonl"), ("events.gz", "cloudevents")):
+        file = f"{folder}/demo.{ending}"
+        run(PROGRAM, "audit", "export", "demo", "--out", file, "--format", form, "--json", "--dir", f"{folder}/data")
+        chosen = ("--seq", str(kept["sequence"]))
+        again = run(PROGRAM, "audit", "verify", "demo", "--json", "--file", file, *chosen)
+        check(f"and from one of {ending}", again["chain"], kept["chain"])
     return read
 
 

@@ -102,8 +102,9 @@ fn every_code_of_a_problem_is_described_with_its_status_and_no_other() {
             }
         }
     }
-    // Of an address that there is not, for which there is no path.
+    // Of an address or a method that there is not, for which there is no operation.
     described.insert((404, "not_found".to_owned()));
+    described.insert((405, "method_not_allowed".to_owned()));
     assert_eq!(described, said);
 
     let all: BTreeSet<String> = said.into_iter().map(|(_, code)| code).chain(denied).collect();

@@ -68,8 +68,9 @@ pub(crate) async fn fill(
             acts.push((Act::Configure, 1));
             acts.extend(ACTS);
         }
-        for _ in 1..size.others {
-            acts.extend([(Act::Go, PEOPLE_PER_TURN / 2), (Act::ComeBack, PEOPLE_PER_TURN / 2)]);
+        for _ in 0..2 * size.others.saturating_sub(1) {
+            // Of the first turn's people, too, so many are there on every node.
+            acts.extend([(Act::Go, PEOPLE_PER_TURN / 4), (Act::ComeBack, PEOPLE_PER_TURN / 4)]);
         }
         for (act, count) in acts {
             facts += count;

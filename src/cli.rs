@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Settings;
@@ -127,9 +127,23 @@ impl AtLog {
     }
 }
 
+/// An argument that can't be one.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is {allowed}, not {given:?}")]
+pub struct WrongUsage {
+    what: &'static str,
+    allowed: &'static str,
+    given: String,
+}
+
+fn wrong_usage(what: &'static str, allowed: &'static str, given: &str) -> anyhow::Error {
+    WrongUsage { what, allowed, given: given.to_owned() }.into()
+}
+
 /// The queue of this name.
 fn parse_queue(queue: &str) -> anyhow::Result<QueueId> {
-    QueueId::parse(queue).with_context(|| format!("{queue:?} is no queue's name"))
+    let allowed = "1 to 63 of a-z 0-9 - and does not begin with a hyphen";
+    QueueId::parse(queue).ok_or_else(|| wrong_usage("a queue's name", allowed, queue))
 }
 
 /// Prints a line; a reader that has gone is no failure.

@@ -12,8 +12,9 @@ pub fn monotonic() -> Instant {
 }
 
 /// The log's time on this machine: a time that the log's server stated, and what the monotonic
-/// clock has counted since it arrived. It lags the server by at most the way here, never leads
-/// it, and never goes back; the machine's own wall clock has no part in it.
+/// clock has counted since it arrived. It lags the server by at most the way here. It leads it only
+/// where the server's clock was set back or runs slower, and only until the next answer; the
+/// machine's own wall clock has no part in it.
 #[derive(Clone, Copy, Debug)]
 pub struct LogClock {
     stated: At,
@@ -30,6 +31,18 @@ impl LogClock {
     pub fn now(&self) -> At {
         let elapsed = monotonic().duration_since(self.heard).as_nanos();
         At(self.stated.0.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)))
+    }
+
+    /// The server stated this time in its answer to a question that was asked then. Its clock can't
+    /// be further than that and all that has passed since.
+    pub fn hear_answer(&mut self, stated: At, asked: Instant) {
+        let passed = i64::try_from(monotonic().duration_since(asked).as_nanos());
+        let latest = At(stated.0.saturating_add(passed.unwrap_or(i64::MAX)));
+        if self.now() > latest {
+            *self = Self::new(stated);
+        } else {
+            self.hear(stated);
+        }
     }
 
     /// The server just stated this time; it counts when it is ahead of what was counted.
@@ -55,4 +68,22 @@ pub fn rfc3339_nanos(at: At) -> String {
 pub fn parse_rfc3339(text: &str) -> Option<At> {
     let instant: jiff::Timestamp = text.parse().ok()?;
     i64::try_from(instant.as_nanosecond()).ok().map(At)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_clock_that_was_set_back_is_followed_back() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let mut clock = LogClock::new(At(2 * HOUR));
+        clock.hear_answer(At(2 * HOUR), monotonic());
+        assert!(clock.now() >= At(2 * HOUR));
+        clock.hear_answer(At(HOUR), monotonic());
+        assert!(clock.now() >= At(HOUR) && clock.now() < At(2 * HOUR));
+        // An old frame says nothing of how far the clock is now.
+        clock.hear(At(0));
+        assert!(clock.now() >= At(HOUR));
+    }
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use anteroom::cli::{self, Cli, Command};
+use anteroom::cli::{self, Cli, Command, WrongUsage};
 use anteroom::config::{Config, ConfigError, Settings};
 use anteroom::log::connection::Log;
 use anteroom::shutdown::{self, Shutdown};
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             use std::io::Write as _;
             // When nobody reads what is wrong, the exit code still says so.
             let _ = writeln!(std::io::stderr(), "anteroom: {error:#}");
-            let usage = error.is::<ConfigError>();
+            let usage = error.is::<ConfigError>() || error.is::<WrongUsage>();
             if usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }

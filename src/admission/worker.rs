@@ -187,7 +187,7 @@ impl Worker {
     }
 
     fn info(&mut self, info: &Info) {
-        self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear(info.now);
+        self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear_answer(info.now, info.asked);
         self.end = Some(info.last);
         let gap =
             self.served_at.map_or(0, |served_at| info.now.since(served_at) / NANOS_PER_SECOND);

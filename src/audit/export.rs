@@ -58,6 +58,15 @@ pub enum ExportError {
         /// Why.
         why: String,
     },
+    /// It is not what an export begins with.
+    #[error("it is no export, and is not written over")]
+    NoExport,
+    /// A part of it is not what was written.
+    #[error("it is damaged after byte {byte}, and is not gone on with")]
+    Damaged {
+        /// Where the damaged part begins.
+        byte: u64,
+    },
     /// It was begun in the other format.
     #[error("it was begun in another format")]
     OtherFormat,
@@ -143,12 +152,41 @@ fn read_entry(line: &[u8], queue: &QueueId) -> Result<(Format, Record), String> 
     Ok((format, record))
 }
 
-/// Writes an export. What is there already is gone on with.
+/// What of an export is in a file already.
+pub struct Kept {
+    /// Bytes that are whole entries; what follows them was cut off in the middle.
+    bytes: u64,
+    /// The last of these entries.
+    pub last: Option<Record>,
+}
+
+/// Looks at a file that is to be gone on with, and changes nothing. One that is not there is empty;
+/// one that is no export, or damaged anywhere but at its end, is an error.
+pub fn look(path: &Path, queue: &QueueId, format: Format) -> Result<Kept, ExportError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Kept { bytes: 0, last: None });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (bytes, last) =
+        if is_gzip(path) { whole_members(&file, queue)? } else { whole_lines(&file, queue)? };
+    if last.as_ref().is_some_and(|(begun, _)| *begun != format) {
+        return Err(ExportError::OtherFormat);
+    }
+    Ok(Kept { bytes, last: last.map(|(_, record)| record) })
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
+
+/// Writes an export.
 pub struct ExportWriter {
     queue: QueueId,
     format: Format,
     out: Out,
-    last: Option<Record>,
 }
 
 enum Out {
@@ -157,29 +195,23 @@ enum Out {
 }
 
 impl ExportWriter {
-    /// Opens a file to write to, or to go on with. What of it is not whole is cut off.
-    pub fn open(path: &Path, queue: &QueueId, format: Format) -> Result<Self, ExportError> {
+    /// Goes on with a file after what is kept of it.
+    pub fn open(
+        path: &Path,
+        queue: &QueueId,
+        format: Format,
+        kept: &Kept,
+    ) -> Result<Self, ExportError> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        let gzip = path.extension().is_some_and(|ending| ending == "gz");
-        let (whole, last) =
-            if gzip { whole_members(&file, queue)? } else { whole_lines(&file, queue)? };
-        if last.as_ref().is_some_and(|(begun, _)| *begun != format) {
-            return Err(ExportError::OtherFormat);
-        }
-        file.set_len(whole)?;
+        let mut file = options.write(true).create(true).truncate(false).open(path)?;
+        file.set_len(kept.bytes)?;
         file.seek(std::io::SeekFrom::End(0))?;
-        let out = if gzip {
+        let out = if is_gzip(path) {
             Out::Gzip { file, member: Vec::new(), entries: 0 }
         } else {
             Out::Plain(BufWriter::new(file))
         };
-        Ok(Self { queue: queue.clone(), format, out, last: last.map(|(_, record)| record) })
-    }
-
-    /// The last entry that is in the file.
-    pub fn last(&self) -> Option<&Record> {
-        self.last.as_ref()
+        Ok(Self { queue: queue.clone(), format, out })
     }
 
     /// Writes the next entry.
@@ -232,7 +264,8 @@ fn whole_lines(file: &File, queue: &QueueId) -> Result<Whole, ExportError> {
     let mut bytes = 0;
     while let Some(line) = read_line(&mut reader)? {
         if !line.ends_with(b"\n") {
-            break;
+            // Cut off in the middle, if it is an export at all.
+            return if bytes > 0 { Ok((bytes, check.last)) } else { Err(ExportError::NoExport) };
         }
         bytes += line.len() as u64;
         check.line(&line, queue)?;
@@ -248,9 +281,16 @@ fn whole_members(file: &File, queue: &QueueId) -> Result<Whole, ExportError> {
         let from = reader.stream_position()?;
         let mut member = Vec::new();
         let limit = MEMBER_BYTES as u64 + LINE_BYTES_MAX;
-        let read = GzDecoder::new(&mut reader).take(limit).read_to_end(&mut member);
-        if read.is_err() || member.is_empty() {
+        if reader.fill_buf()?.is_empty() {
             return Ok((from, check.last));
+        }
+        match GzDecoder::new(&mut reader).take(limit).read_to_end(&mut member) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Ok((from, check.last));
+            }
+            Err(_) if from == 0 => return Err(ExportError::NoExport),
+            Err(_) => return Err(ExportError::Damaged { byte: from }),
         }
         for line in member.split_inclusive(|byte| *byte == b'\n') {
             check.line(line, queue)?;
@@ -357,8 +397,9 @@ mod tests {
             let name = format!("anteroom-export-{}.{ending}", std::process::id());
             let file = std::env::temp_dir().join(name);
             let write = |from: usize| {
-                let mut writer = ExportWriter::open(&file, &queue, format).unwrap();
-                let last = writer.last().map_or(0, |record| record.seq.0);
+                let kept = look(&file, &queue, format).unwrap();
+                let mut writer = ExportWriter::open(&file, &queue, format, &kept).unwrap();
+                let last = kept.last.map_or(0, |record| record.seq.0);
                 let last = usize::try_from(last).unwrap();
                 assert!(last >= from, "{last} of {from} are kept");
                 for record in &records[last..] {
@@ -369,7 +410,7 @@ mod tests {
             write(0);
             assert_eq!(read_all(&file, &queue), records);
             let whole = std::fs::read(&file).unwrap();
-            for cut in [1, 20, whole.len() / 2, whole.len() - 1] {
+            for cut in [1, 20, whole.len() / 2] {
                 std::fs::write(&file, &whole[..whole.len() - cut]).unwrap();
                 write(if cut == 1 { MEMBER_ENTRIES } else { 0 });
                 assert_eq!(read_all(&file, &queue), records, "{ending}, without {cut} bytes");
@@ -378,11 +419,17 @@ mod tests {
                 Format::Jsonl => Format::CloudEvents,
                 Format::CloudEvents => Format::Jsonl,
             };
-            let other = ExportWriter::open(&file, &queue, other);
-            assert!(matches!(other, Err(ExportError::OtherFormat)));
+            assert!(matches!(look(&file, &queue, other), Err(ExportError::OtherFormat)));
             let shop = QueueId::parse("shop").unwrap();
-            let other = ExportWriter::open(&file, &shop, format);
-            assert!(matches!(other, Err(ExportError::Line { line: 1, .. })));
+            assert!(matches!(look(&file, &shop, format), Err(ExportError::Line { line: 1, .. })));
+            // What is damaged, or something else altogether, is left as it is.
+            let mut damaged = whole.clone();
+            damaged[if ending.ends_with("gz") { 40 } else { 0 }] ^= 0x10;
+            for wrong in [damaged.as_slice(), b"a secret without an end of line"] {
+                std::fs::write(&file, wrong).unwrap();
+                assert!(look(&file, &queue, format).is_err(), "{ending}");
+                assert_eq!(std::fs::read(&file).unwrap(), wrong);
+            }
             std::fs::remove_file(&file).unwrap();
         }
     }

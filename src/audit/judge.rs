@@ -9,6 +9,8 @@ use crate::audit::reading::{Ending, Person, Reading, SECOND, Standing, Step, int
 
 /// People that one finding names; of more it says how many.
 const NAMED_MAX: usize = 3;
+/// People that it counts: a log that lets in the last again and again would cost all of them each time.
+const COUNTED_MAX: usize = 1_000;
 
 /// Who was present at an entry that a decision rests on.
 pub(super) struct Presence {
@@ -41,13 +43,15 @@ impl Reading {
         let let_in: BTreeSet<usize> = tickets.into_iter().collect();
         let then = &presence.then;
         let here = self.here.range(..last).filter(|ticket| then.get(ticket) != Some(&false));
+        let here = here.filter(|ticket| !let_in.contains(ticket));
         let gone = then.iter().filter(|(ticket, was)| {
             **was && **ticket < last && !self.here.contains(ticket) && waits(ticket)
         });
-        let present: BTreeSet<usize> =
-            here.copied().chain(gone.map(|(ticket, _)| *ticket)).collect();
+        let gone = gone.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
+        let overtaken: BTreeSet<usize> =
+            here.take(COUNTED_MAX).chain(gone.take(COUNTED_MAX)).copied().collect();
         let overtaken: Vec<&Person> =
-            present.difference(&let_in).filter_map(|ticket| self.person(*ticket)).collect();
+            overtaken.iter().filter_map(|ticket| self.person(*ticket)).collect();
         if overtaken.is_empty() {
             return;
         }
@@ -55,7 +59,8 @@ impl Reading {
             overtaken.iter().take(NAMED_MAX).map(|person| person.visitor.to_string()).collect();
         let more = match overtaken.len() - named.len() {
             0 => String::new(),
-            more => format!(" and {more} more"),
+            more if overtaken.len() < COUNTED_MAX => format!(" and {more} more"),
+            more => format!(" and at least {more} more"),
         };
         let (names, basis) = (named.join(", "), presence.basis);
         step.violations.push(format!("overtaken, though present at entry {basis}: {names}{more}"));

@@ -119,6 +119,8 @@ pub(super) struct Reading {
     pub(super) flips: VecDeque<(u64, usize, bool)>,
     tickets: BTreeMap<VisitorId, usize>,
     numbers: BTreeMap<NodeId, u32>,
+    /// Whose each grant is, by its name.
+    jtis: BTreeMap<Jti, usize>,
 }
 
 impl Reading {
@@ -165,7 +167,7 @@ impl Reading {
 
     /// The time by which graces and grants run, now.
     pub(super) fn running(&self) -> i64 {
-        self.at - self.outages
+        self.at.saturating_sub(self.outages)
     }
 
     /// An entry on an admission subject: no later decision rests on anything before it.
@@ -321,11 +323,7 @@ impl Reading {
                     }
                 }
             }
-            Facts::NodeLost(nodes) => {
-                for (number, node) in nodes.iter().enumerate() {
-                    self.node_lost(number, *node, step);
-                }
-            }
+            Facts::NodeLost(nodes) => self.nodes_lost(nodes, step),
         }
     }
 
@@ -340,8 +338,8 @@ impl Reading {
             Setting::Outage { seconds } => {
                 let length = i64::from(*seconds) * SECOND;
                 // Where the running time stood when the outage began, and stood still since.
-                let stood = self.running() - length;
-                self.outages += length;
+                let stood = self.running().saturating_sub(length);
+                self.outages = self.outages.saturating_add(length);
                 for person in &mut self.people {
                     if let (Standing::Waiting, Some(since)) = (person.standing, &mut person.absent)
                     {
@@ -367,6 +365,11 @@ impl Reading {
             return step.void_fact(number, format!("visitor {visitor} was not in line"));
         }
         self.judge_admission(ticket, presence, step);
+        if let Some(other) = self.jtis.insert(fact.jti, ticket).and_then(|it| self.person(it)) {
+            let (jti, other) = (fact.jti, other.visitor);
+            step.violations
+                .push(format!("grant {jti} of visitor {visitor} was given to {other}, too"));
+        }
         let interval = interval_nanos(self.policy.rate_per_minute);
         self.next_due = self.next_due.max(self.at) + interval;
         self.inside += 1;
@@ -377,7 +380,7 @@ impl Reading {
             seconds: fact.seconds,
             seq: self.seq,
             at: self.at,
-            lapses: self.running() + i64::from(fact.seconds) * SECOND,
+            lapses: self.running().saturating_add(i64::from(fact.seconds) * SECOND),
             used: None,
         };
         let Some(person) = self.people.get_mut(ticket) else { return };
@@ -454,11 +457,16 @@ impl Reading {
         self.end(ticket, Ending::Expired, step);
     }
 
-    fn node_lost(&mut self, fact: usize, node: NodeId, step: &mut Step) {
-        let Some(&number) = self.numbers.get(&node) else {
-            return step.void_fact(fact, format!("no node {node} ever wrote a fact"));
-        };
-        let held = |(_, person): &(usize, &Person)| person.socket.0 == number;
+    fn nodes_lost(&mut self, nodes: &[NodeId], step: &mut Step) {
+        let mut lost = BTreeSet::new();
+        for (fact, node) in nodes.iter().enumerate() {
+            match self.numbers.get(node) {
+                Some(number) => drop(lost.insert(*number)),
+                None => step.void_fact(fact, format!("no node {node} ever wrote a fact")),
+            }
+        }
+        // Once for all of them: whom one held, no other did.
+        let held = |(_, person): &(usize, &Person)| lost.contains(&person.socket.0);
         let held: Vec<usize> =
             self.people.iter().enumerate().filter(held).map(|(ticket, _)| ticket).collect();
         for ticket in held {

@@ -13,8 +13,9 @@ use crate::log::tail::{self, Halt, Heard, Record};
 use crate::queue::event::Seq;
 use crate::shutdown::Shutdown;
 
-/// Entries of a file that are read at once.
+/// Entries of a file that are read at once, and bytes after which it is enough.
 const LINES_AT_ONCE: usize = 1_000;
+const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// The entries of one queue's log, from the first on, up to the end that it has when it is opened.
 pub struct Source {
@@ -22,6 +23,8 @@ pub struct Source {
     from: From,
     next: Seq,
     until: Seq,
+    /// What is wrong with what comes after the entries that were given out.
+    fault: Option<SourceError>,
 }
 
 enum From {
@@ -68,7 +71,7 @@ impl Source {
         let tail = tail::follow(log, queue, next, Some(info.created), &shutdown);
         let until = until.map_or(info.last, |until| until.min(info.last));
         let from = From::Stream { tail, shutdown };
-        Ok(Self { queue: queue.clone(), from, next, until })
+        Ok(Self { queue: queue.clone(), from, next, until, fault: None })
     }
 
     /// A file that was exported, to its end or to `until`.
@@ -76,7 +79,8 @@ impl Source {
         let opened = ExportReader::open(file);
         let reader = opened.map_err(|why| SourceError::File { file: file.to_owned(), why })?;
         let until = until.unwrap_or(Seq(u64::MAX));
-        Ok(Self { queue: queue.clone(), from: From::File(reader), next: Seq(1), until })
+        let from = From::File(reader);
+        Ok(Self { queue: queue.clone(), from, next: Seq(1), until, fault: None })
     }
 
     /// Whose log it is.
@@ -94,17 +98,29 @@ impl Source {
         if self.next > self.until {
             return Ok(Vec::new());
         }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         let mut records = match &mut self.from {
             From::Stream { tail, .. } => heard(tail).await?,
-            From::File(reader) => read(reader, &self.queue)?,
-        };
-        records.retain(|record| record.seq <= self.until);
-        for record in &records {
-            if record.seq != self.next {
-                let halt = Halt::Gap { expected: self.next, found: record.seq };
-                return Err(halt.into());
+            From::File(reader) => {
+                let (records, fault) = read(reader, &self.queue);
+                self.fault = fault;
+                records
             }
-            self.next = Seq(self.next.0 + 1);
+        };
+        // What is good is given out before what is wrong after it.
+        let in_order = records.iter().zip(self.next.0..).take_while(|(r, seq)| r.seq.0 == *seq);
+        let in_order = in_order.count();
+        if let Some(beyond) = records.get(in_order) {
+            let expected = Seq(self.next.0 + in_order as u64);
+            self.fault = Some(Halt::Gap { expected, found: beyond.seq }.into());
+        }
+        records.truncate(in_order);
+        self.next = Seq(self.next.0 + in_order as u64);
+        records.retain(|record| record.seq <= self.until);
+        if records.is_empty() && self.next <= self.until {
+            return self.fault.take().map_or(Ok(records), Err);
         }
         Ok(records)
     }
@@ -129,13 +145,21 @@ async fn heard(tail: &mut mpsc::Receiver<Heard>) -> Result<Vec<Record>, SourceEr
     }
 }
 
-fn read(reader: &mut ExportReader, queue: &QueueId) -> Result<Vec<Record>, SourceError> {
+/// The next entries of a file, and what is wrong with the line after them.
+fn read(reader: &mut ExportReader, queue: &QueueId) -> (Vec<Record>, Option<SourceError>) {
     let mut records = Vec::new();
-    while records.len() < LINES_AT_ONCE {
-        let next = reader.next(queue);
-        let next = next.map_err(|why| SourceError::File { file: reader.file().to_owned(), why })?;
-        let Some(record) = next else { break };
-        records.push(record);
+    let mut bytes = 0;
+    while records.len() < LINES_AT_ONCE && bytes < BYTES_AT_ONCE {
+        match reader.next(queue) {
+            Ok(Some(record)) => {
+                bytes += record.payload.len();
+                records.push(record);
+            }
+            Ok(None) => break,
+            Err(why) => {
+                return (records, Some(SourceError::File { file: reader.file().to_owned(), why }));
+            }
+        }
     }
-    Ok(records)
+    (records, None)
 }

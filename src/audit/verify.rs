@@ -6,6 +6,7 @@ use crate::audit::source::{Source, SourceError};
 use crate::log::subjects::QueueId;
 use crate::log::tail::{Halt, Record};
 use crate::queue::digest::{Chain, hex};
+use crate::queue::event::Seq;
 
 /// Findings of one kind that are kept; beyond it they are only counted. A log that is wrong from end
 /// to end must not fill the memory of the one who says so.
@@ -77,16 +78,22 @@ impl Findings {
 pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
     let mut reader = Reader::default();
     let queue = source.queue().clone();
+    let until = source.until();
     let halt = loop {
         match source.next().await {
-            Ok(records) if records.is_empty() => break None,
+            Ok(records) if records.is_empty() => {
+                let short = until < Seq(u64::MAX) && reader.reading.seq < until.0;
+                break short.then(|| format!("it ends before entry {}", until.0));
+            }
             Ok(records) => {
                 let read = records.iter().try_for_each(|record| reader.read(&queue, record));
                 if let Err(halt) = read {
-                    break Some(halt);
+                    break Some(halt.to_string());
                 }
             }
-            Err(SourceError::Halted(halt)) => break Some(halt),
+            Err(error @ (SourceError::Halted(_) | SourceError::File { .. })) => {
+                break Some(error.to_string());
+            }
             Err(error) => return Err(error),
         }
     };
@@ -100,7 +107,7 @@ pub fn verify_records<'a>(
 ) -> Verdict {
     let mut reader = Reader::default();
     let halt = records.into_iter().try_for_each(|record| reader.read(queue, record)).err();
-    reader.verdict(halt)
+    reader.verdict(halt.map(|halt| halt.to_string()))
 }
 
 #[derive(Default)]
@@ -129,7 +136,7 @@ impl Reader {
         Ok(())
     }
 
-    fn verdict(mut self, halt: Option<Halt>) -> Verdict {
+    fn verdict(mut self, halt: Option<String>) -> Verdict {
         let reading = &self.reading;
         if let Some(halt) = halt {
             let what = format!("the log can't be read any further: {halt}");

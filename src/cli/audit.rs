@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::audit::export::{ExportWriter, Format};
+use crate::audit::export::{self, ExportWriter, Format};
 use crate::audit::history::{self, Event, Stand, Until};
 use crate::audit::source::Source;
 use crate::audit::verify::{self, Findings, Verdict};
-use crate::cli::{AtLog, parse_queue, print, tell};
+use crate::cli::{AtLog, parse_queue, print, tell, wrong_usage};
 use crate::clock;
 use crate::log::subjects::QueueId;
 use crate::queue::event::{At, Seq, VisitorId};
@@ -156,12 +156,12 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
                 FormatName::Jsonl => Format::Jsonl,
                 FormatName::Cloudevents => Format::CloudEvents,
             };
-            export(&parse_queue(&queue)?, format, &out, &at, json).await
+            write_export(&parse_queue(&queue)?, format, &out, &at, json).await
         }
     }
 }
 
-async fn export(
+async fn write_export(
     queue: &QueueId,
     format: Format,
     out: &Path,
@@ -170,35 +170,33 @@ async fn export(
 ) -> anyhow::Result<ExitCode> {
     let log = at.connect("auditor").await?;
     let file = || out.display().to_string();
-    let mut writer = ExportWriter::open(out, queue, format).with_context(file)?;
-    // The last entry that is there must be the log's, or what follows would not follow on it.
-    let kept = writer.last().cloned();
-    let next = kept.as_ref().map_or(Seq(1), |record| record.seq);
+    // Nothing of the file is touched before its last entry is known to be the log's.
+    let kept = export::look(out, queue, format).with_context(file)?;
+    let next = kept.last.as_ref().map_or(Seq(1), |record| record.seq);
     let mut source = Source::stream(&log, queue, next, None).await?;
-    let mut written = 0;
-    let mut last = Seq(0);
-    loop {
-        let records = source.next().await?;
-        if records.is_empty() {
-            break;
+    let mut records = source.next().await?;
+    if let Some(last) = &kept.last {
+        if records.first() != Some(last) {
+            bail!("{}: it is of another log: entry {} differs there", file(), last.seq.0);
         }
-        for record in records {
+        records.remove(0);
+    }
+    let mut writer = ExportWriter::open(out, queue, format, &kept).with_context(file)?;
+    let mut written = 0;
+    let mut last = kept.last.map_or(Seq(0), |record| record.seq);
+    loop {
+        for record in &records {
             last = record.seq;
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.seq == record.seq) {
-                if *kept != record {
-                    bail!("{}: it is of another log: entry {} differs", file(), kept.seq.0);
-                }
-                continue;
-            }
-            writer.write(&record).with_context(file)?;
+            writer.write(record).with_context(file)?;
             written += 1;
             if written % TELL_ENTRIES == 0 {
                 tell(&format!("entry {} of {}", record.seq.0, source.until().0));
             }
         }
-    }
-    if kept.as_ref().is_some_and(|kept| kept.seq > last) {
-        bail!("{}: it is of another log: that one ends before", file());
+        records = source.next().await?;
+        if records.is_empty() {
+            break;
+        }
     }
     writer.finish().with_context(file)?;
     if json {
@@ -214,12 +212,12 @@ async fn export(
 
 fn parse_visitor(text: &str) -> anyhow::Result<VisitorId> {
     let visitor = wire::id::parse(text).map(VisitorId);
-    visitor.with_context(|| format!("{text:?} is no visitor's name: that is a UUID in lower case"))
+    visitor.ok_or_else(|| wrong_usage("a visitor", "a UUID in lower case", text))
 }
 
 fn parse_time(text: &str) -> anyhow::Result<At> {
-    clock::parse_rfc3339(text)
-        .with_context(|| format!("{text:?} is no time like 2026-11-22T20:00:00Z"))
+    let time = clock::parse_rfc3339(text);
+    time.ok_or_else(|| wrong_usage("a time", "like 2026-11-22T20:00:00Z", text))
 }
 
 fn print_json(queue: &QueueId, verdict: &Verdict) {

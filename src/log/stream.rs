@@ -1,5 +1,7 @@
 //! The stream of a queue: its one template, and what the server says of it.
 
+use std::time::Instant;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,6 +37,8 @@ pub struct Info {
     pub max_bytes: u64,
     /// The server's time when it answered.
     pub now: At,
+    /// When it was asked, by this machine's monotonic clock.
+    pub asked: Instant,
 }
 
 /// Why a stream could not be looked at or made.
@@ -118,6 +122,7 @@ impl Log {
     /// What the server says of a queue's stream now.
     pub async fn stream_info(&self, queue: &QueueId) -> Result<Info, StreamError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", subjects::stream(queue));
+        let asked = clock::monotonic();
         let info: InfoJson = self.api(subject, &json!({})).await?;
         let instant = |text: &str| {
             clock::parse_rfc3339(text).ok_or_else(|| StreamError::Refused(format!("time {text}")))
@@ -129,6 +134,7 @@ impl Log {
             bytes: info.state.bytes,
             max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
             now: instant(&info.ts)?,
+            asked,
         })
     }
 

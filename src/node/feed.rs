@@ -91,14 +91,15 @@ impl Follower {
         };
         if let Some(halted) = &frame.halted {
             let known = self.node.known(&queue);
-            if let Some(known) = known.as_ref().filter(|_| halted.is_log_gone) {
-                known.halt();
-            }
             let why = format!("after entry {}: {}", halted.after, halted.why);
             self.node.stopped(queue.clone(), why);
-            if known.is_none() {
-                // It gives no snapshot of what it has.
+            // It gives no snapshot of what it has; and one that read another stream than we did speaks
+            // of that one.
+            let Some(known) = known.filter(|known| known.view().is_of_stream(frame.stream)) else {
                 return;
+            };
+            if halted.is_log_gone {
+                known.halt();
             }
         }
         if let Some(frames) = self.waiting.get_mut(&queue) {

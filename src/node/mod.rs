@@ -240,15 +240,15 @@ impl Node {
         let now = clock::monotonic();
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         stopped.retain(|_, (_, said)| now.duration_since(*said) < STOPPED_FOR);
+        // Another projector may still serve a queue of which one has stopped.
+        let mut served = Vec::new();
         for queue in self.all_queues() {
-            // Another projector may still serve it.
-            if let Some(why) = queue.view().staleness() {
-                reasons.push(format!("queue {}: {why}", queue.id));
-            } else {
-                stopped.remove(&queue.id);
+            match queue.view().staleness() {
+                Some(why) => reasons.push(format!("queue {}: {why}", queue.id)),
+                None => served.push(queue.id.clone()),
             }
         }
-        let stopped = stopped.iter();
+        let stopped = stopped.iter().filter(|(queue, _)| !served.contains(queue));
         reasons.extend(stopped.map(|(queue, (why, _))| format!("queue {queue}: stopped {why}")));
         reasons
     }
@@ -317,6 +317,8 @@ impl Queue {
                 match fate {
                     Ok(appended) => return queue.hall.stored(ticket, socket, appended.seq),
                     Err(AppendError::Stopping) => return,
+                    // Nothing of ours is written into that one.
+                    Err(AppendError::OtherStream) => return queue.halt(),
                     Err(error) => {
                         tracing::warn!(queue = %queue.id, %error, "a visitor's return is not written");
                     }

@@ -249,6 +249,11 @@ impl View {
         self.halted
     }
 
+    /// Whether this is a replica of this stream.
+    pub(super) fn is_of_stream(&self, stream: i64) -> bool {
+        self.stream == stream
+    }
+
     /// Whether this is a replica of the same stream.
     pub(super) fn is_of(&self, other: &Self) -> bool {
         self.stream == other.stream

@@ -73,6 +73,10 @@ impl Projector {
             self.refuse(question, Refusal::BadQuestion).await;
             return false;
         };
+        if question.until <= clock::monotonic() {
+            // Whoever asked has gone on without us.
+            return false;
+        }
         let answer = RebuildAnswer {
             sequence: if asked.begin { 0 } else { self.fold.line().seq().0 },
             end: self.end().0,
@@ -87,6 +91,10 @@ impl Projector {
         match asked.as_deref() {
             // What was folded so far is still so, and why it is no more.
             Some("verify") if self.halted.is_some() => self.verify(&question).await,
+            // Another projector may answer; a refusal at once would be there before it.
+            _ if self.halted.is_some() && question.until > clock::monotonic() => {
+                self.given.waiting.push(question);
+            }
             _ if self.halted.is_some() => self.refuse(&question, Refusal::Halted).await,
             _ if self.given.waiting.len() >= QUESTIONS_DEFERRED_MAX => {
                 self.refuse(&question, Refusal::Behind).await;
@@ -96,10 +104,13 @@ impl Projector {
             }
             // A queue that is just being made: it is there in a moment.
             Some("snapshot") if !self.is_configured() => self.given.waiting.push(question),
+            // What was so long ago is not to be taken for what is so now.
+            Some("snapshot") if !self.is_at_the_end() => self.given.waiting.push(question),
             Some("snapshot") => self.snapshot(question).await,
             // Of everything that was there when it was asked, so that two answers can be compared.
             Some("verify") if !question.is_end => self.wait_for_end(question),
             Some("verify") => self.verify(&question).await,
+            Some("place") if !self.is_at_the_end() => self.given.waiting.push(question),
             Some("place") => self.place(question).await,
             _ => self.refuse(&question, Refusal::BadQuestion).await,
         }
@@ -112,7 +123,9 @@ impl Projector {
         let now = clock::monotonic();
         for question in std::mem::take(&mut self.given.waiting) {
             if question.until <= now {
-                self.refuse(&question, Refusal::Behind).await;
+                let halted = self.halted.is_some();
+                let refusal = if halted { Refusal::Halted } else { Refusal::Behind };
+                self.refuse(&question, refusal).await;
             } else if question.at_least <= self.fold.line().seq() || self.halted.is_some() {
                 Box::pin(self.question(question)).await;
             } else {

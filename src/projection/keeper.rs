@@ -110,15 +110,8 @@ impl Keeper {
     /// Writes all that is not kept yet and closes the store; `None` keeps nothing more, and `anew`
     /// leaves nothing to go on from.
     pub(super) fn close(mut self, fold: &Fold, stream: Option<At>, anew: bool) {
-        let Some(store) = self.store.take() else { return };
-        let closed = tokio::task::block_in_place(|| {
-            if let Some(stream) = stream.filter(|_| fold.is_ahead()) {
-                store.write(fold, stream);
-            }
-            store.close()
-        });
-        if let Err(why) = closed {
-            tracing::error!(queue = %self.queue, why, "the last checkpoint is not written");
+        if let Some(store) = self.store.take() {
+            self.close_store(store, fold, stream);
         }
         if anew {
             let emptied = Store::begin_anew(&self.dir).and_then(|store| {
@@ -127,6 +120,18 @@ impl Keeper {
             if let Err(error) = emptied {
                 tracing::error!(queue = %self.queue, %error, "the store can't be emptied");
             }
+        }
+    }
+
+    fn close_store(&self, store: Store, fold: &Fold, stream: Option<At>) {
+        let closed = tokio::task::block_in_place(|| {
+            if let Some(stream) = stream.filter(|_| fold.is_ahead()) {
+                store.write(fold, stream);
+            }
+            store.close()
+        });
+        if let Err(why) = closed {
+            tracing::error!(queue = %self.queue, why, "the last checkpoint is not written");
         }
     }
 

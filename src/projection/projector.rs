@@ -132,7 +132,9 @@ impl Projector {
             tail::Heard::Records(entries) => entries.iter().for_each(|entry| self.apply(entry)),
             tail::Heard::Info(info) => {
                 self.stream = Some(info.created);
-                self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear(info.now);
+                self.clock
+                    .get_or_insert_with(|| LogClock::new(info.now))
+                    .hear_answer(info.now, info.asked);
                 self.info = Some(info);
                 let seq = self.fold.line().seq();
                 let known = self.behind.filter(|(end, _)| *end > seq);
@@ -207,6 +209,11 @@ impl Projector {
     /// Whether there is a queue: a stream without its first decision is one in the making.
     pub(super) fn is_configured(&self) -> bool {
         self.fold.line().last_decision() > Seq(0)
+    }
+
+    /// Whether the line is about as far as the log.
+    pub(super) fn is_at_the_end(&self) -> bool {
+        self.info.is_some() && self.catch_up.is_over()
     }
 
     /// The last entry that the log is known to have.

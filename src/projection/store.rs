@@ -220,9 +220,21 @@ fn open_new(dir: &Path) -> Result<sled::Db, StoreError> {
     opened.map_err(|error| StoreError::Disk(std::io::Error::other(error)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn damaged(error: sled::Error) -> StoreError {
-    StoreError::Damaged(error.to_string())
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
+    match error {
+        // The disk's trouble says nothing of what is on it.
+        sled::Error::Io(error)
+            if matches!(error.kind(), StorageFull | QuotaExceeded | PermissionDenied) =>
+        {
+            StoreError::Disk(error)
+        }
+        error @ (sled::Error::Io(_)
+        | sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. }) => StoreError::Damaged(error.to_string()),
+    }
 }
 
 type Found = (sled::Db, Vec<PageRef>, Option<Restored>);

@@ -71,7 +71,10 @@ impl Child {
             .kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("{name} can't be started"))?;
         let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
-        folder::write(&run.join(format!("{name}.pid")), &pid)?;
+        if let Err(error) = folder::write(&run.join(format!("{name}.pid")), &pid) {
+            // A full disk, for one: no reason to stop what runs.
+            tracing::warn!(name, pid, %error, "the pid file can't be written");
+        }
         tracing::info!(name, pid, "started");
         self.running = Some(child);
         self.started = clock::monotonic();

@@ -44,7 +44,12 @@ impl FullDisk {
     }
 
     fn read_on(&mut self) -> std::io::Result<()> {
-        let mut log = BufReader::new(File::open(&self.log)?);
+        let log = File::open(&self.log)?;
+        if log.metadata()?.len() < self.read {
+            // It was cut off, to make room, or to begin anew.
+            self.read = 0;
+        }
+        let mut log = BufReader::new(log);
         log.seek(SeekFrom::Start(self.read))?;
         let mut line = Vec::new();
         while log.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
@@ -56,7 +61,8 @@ impl FullDisk {
     }
 
     fn has_room(&self) -> bool {
-        rustix::fs::statvfs(&self.store)
-            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES_MIN)
+        rustix::fs::statvfs(&self.store).is_ok_and(|disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES_MIN && disk.f_favail > 0
+        })
     }
 }

@@ -27,6 +27,9 @@ async fn a_stream_that_is_made_anew_is_not_followed_and_takes_nobody_in() {
     for repetition in 0..repetitions {
         let queue = format!("anew-{repetition}");
         system.queue(&queue, &json!({"rate_per_minute": 1}));
+        // The projector was killed a moment ago: a node learns of a queue from one.
+        let page = format!("{}/api/queues/{queue}", system.node(0));
+        wait_until("the queue is served", || get(&page).0 == 200);
         let url = system.socket(0, &queue);
         let mut first = Visitor::join(&url, &key()).await;
         first.until("ADMITTED").await;

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a log that can't be written fails its test")]
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use anteroom::audit::export::{ExportWriter, Format};
+use anteroom::audit::export::{ExportWriter, Format, look};
 use anteroom::audit::verify::verify_records;
 use anteroom::log::tail::Record;
 use anteroom::queue::event::{Seq, VisitorId};
@@ -227,9 +228,61 @@ fn a_log_with_a_gap_is_judged_up_to_there() {
     let mut log = records(&entries_of(&story));
     log.remove(2);
     // A log is handed over in order and without a gap; the file is where one can come from.
-    let (code, text) = verify_file("gap", &log);
-    assert_eq!(code, 1);
-    assert!(text.contains("entry 3 is missing; the next one there is 4"), "{text}");
+    for options in [[].as_slice(), &["--seq", "3"], &["--seq", "5"]] {
+        let (code, text) = on_file("gap", &log, &[&["verify"], options].concat(), &[]);
+        assert_eq!(code, 1, "{options:?}: {text}");
+        assert!(text.contains("NOT in order, up to entry 2"), "{options:?}: {text}");
+        assert!(text.contains("entry 3 is missing; the next one there is 4"), "{text}");
+    }
+    let (code, text) = on_file("gap", &log, &["verify", "--seq", "2"], &[]);
+    assert!(code == 0 && text.contains("in order, up to entry 2"), "{text}");
+    // What comes before it is judged all the same, and a log that ends too soon is short.
+    let story = format!("{THREE}3s admitted bob\n4s left bob\n5s left cid");
+    let mut log = records(&entries_of(&story));
+    log.remove(4);
+    let text = verify_file("gap", &log).1;
+    assert!(text.contains("overtaken") && text.contains("entry 5 is missing"), "{text}");
+    log.truncate(4);
+    let (code, text) = on_file("gap", &log, &["verify", "--seq", "9"], &[]);
+    assert!(code == 1 && text.contains("it ends before entry 9"), "{text}");
+}
+
+#[test]
+fn a_grant_of_two_visitors_is_named_and_many_who_were_overtaken_are_counted() {
+    check(
+        &format!("{THREE}3s admitted ann\n9s admitted bob#ann"),
+        "5! grant ann of visitor bob was given to ann, too",
+    );
+    let many: Vec<String> = (0..1_500).map(|n| format!("v{n}/{n}")).collect();
+    let story = format!(
+        "1s state open\n2s joined n1 {}\n2s joined n1 {}\n3s admitted v1499",
+        many[..1_000].join(" "),
+        many[1_000..].join(" ")
+    );
+    let said = judged(&records(&entries_of(&story)));
+    assert!(said[0].ends_with("and at least 997 more"), "{said:?}");
+    let before = format!("{THREE}3s joined n1 dan/4 eve/5\n4s admitted eve");
+    check(&before, "5! overtaken, though present at entry 4: ann, bob, cid and 1 more");
+}
+
+#[test]
+fn a_name_that_can_be_none_is_wrong_usage() {
+    let log = records(&entries_of(THREE));
+    for (command, names) in
+        [(["history"].as_slice(), ["ANN"].as_slice()), (&["position", "--at", "noon"], &["ann"])]
+    {
+        let file = write(&log, "usage");
+        let output = Command::new(env!("CARGO_BIN_EXE_anteroom"))
+            .arg("audit")
+            .args(command)
+            .arg("demo")
+            .args(names)
+            .args(["--file", file.to_str().unwrap()])
+            .output()
+            .unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+    }
 }
 
 #[test]
@@ -313,11 +366,7 @@ fn verify_file(name: &str, log: &[Record]) -> (i32, String) {
 
 /// Runs an audit command on a log that stands in a file.
 fn on_file(name: &str, log: &[Record], command: &[&str], names: &[&str]) -> (i32, String) {
-    let name = format!("anteroom-audit-{}-{}.jsonl", std::process::id(), name.replace(' ', "-"));
-    let file = std::env::temp_dir().join(name);
-    let mut writer = ExportWriter::open(&file, &queue(), Format::Jsonl).unwrap();
-    log.iter().for_each(|record| writer.write(record).unwrap());
-    writer.finish().unwrap();
+    let file = write(log, name);
     let mut names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     if let Some(visitor) = names.first_mut() {
         *visitor = VisitorId(bytes(visitor)).to_string();
@@ -334,6 +383,17 @@ fn on_file(name: &str, log: &[Record], command: &[&str], names: &[&str]) -> (i32
     std::fs::remove_file(&file).unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.code().unwrap(), with_names(&text))
+}
+
+/// A log as a file.
+fn write(log: &[Record], name: &str) -> PathBuf {
+    let name = format!("anteroom-audit-{}-{}.jsonl", std::process::id(), name.replace(' ', "-"));
+    let file = std::env::temp_dir().join(name);
+    let kept = look(&file, &queue(), Format::Jsonl).unwrap();
+    let mut writer = ExportWriter::open(&file, &queue(), Format::Jsonl, &kept).unwrap();
+    log.iter().for_each(|record| writer.write(record).unwrap());
+    writer.finish().unwrap();
+    file
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The stream is not what it was: deleted and made anew, with a hole, or restored from an older backup.
 //! Whoever followed it goes no further and says why, and nobody is put in another line.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use crate::by_hand::{identity, put_in, seated};
 use crate::projector::{Folder, Projector, truth};
 use crate::row::{row, times};
+use crate::store::copy;
 use crate::system::{System, get, wait_until};
 use crate::visitor::{Visitor, connection_id, key};
 use crate::world::{World, ask, put, stored};
@@ -233,17 +233,4 @@ async fn make_anew(operator: &Client, admission: &Client, queue: &str) {
     assert_eq!(deleted["success"], true, "{deleted}");
     let made: Value = ask(admission, &api("CREATE"), info["config"].clone()).await;
     assert!(made["error"].is_null(), "{made}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &to);
-        } else {
-            std::fs::copy(&path, &to).unwrap();
-        }
-    }
 }

@@ -17,6 +17,8 @@ use crate::projection::rebuild::{self, Kept};
 use crate::up;
 use crate::wire::ask::{Answer, RebuildAnswer, RebuildQuestion, Refusal, VerifyAnswer};
 
+/// A projector that opens a large store answers only then.
+const REBUILD_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often a projector that begins anew is asked how far it is, and how often that is told.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -107,7 +109,7 @@ async fn begin_anew(queue: &QueueId, at: &AtLog) -> anyhow::Result<Value> {
 
 async fn ask_rebuild(log: &Log, queue: &QueueId, begin: bool) -> Result<RebuildAnswer, AskError> {
     let question = serde_json::to_vec(&RebuildQuestion { begin }).unwrap_or_default();
-    let answer = log.ask_bytes(subjects::rebuild(queue), question).await?;
+    let answer = log.ask_bytes(subjects::rebuild(queue), question, REBUILD_WAIT_MAX).await?;
     match serde_json::from_slice(&answer).map_err(|_| AskError::Unreadable)? {
         Answer::Ok(answer) => Ok(answer),
         Answer::No(refusal) => Err(AskError::Refused(refusal)),

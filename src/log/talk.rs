@@ -12,8 +12,9 @@ use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::wire::ask::{Answer, Refusal};
 
-/// A question without an answer after this is given up; the asker decides what to say.
-pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A question to a projector without an answer after this is given up; the asker decides what to say.
+/// A projector puts one off for 2 s at most; whoever waits longer waits for a process that is gone.
+pub const ASK_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Why a question has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,25 +88,31 @@ impl Log {
         question: &str,
         body: &Q,
     ) -> Result<A, AskError> {
-        self.question(subjects::ask(queue, question), body).await
+        self.question(subjects::ask(queue, question), body, ASK_WAIT_MAX).await
     }
 
-    /// Asks admission about a queue.
+    /// Asks admission about a queue, and waits so long for the answer.
     pub async fn gate<Q: Serialize, A: DeserializeOwned>(
         &self,
         queue: &QueueId,
         question: &str,
         body: &Q,
+        wait: Duration,
     ) -> Result<A, AskError> {
-        self.question(subjects::gate(queue, question), body).await
+        self.question(subjects::gate(queue, question), body, wait).await
     }
 
-    /// Asks and gives the answer as it came.
-    pub async fn ask_bytes(&self, subject: String, body: Vec<u8>) -> Result<Bytes, AskError> {
+    /// Asks, waits so long, and gives the answer as it came.
+    pub async fn ask_bytes(
+        &self,
+        subject: String,
+        body: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Bytes, AskError> {
         if !self.is_connected() {
             return Err(AskError::Nobody);
         }
-        let request = Request::new().payload(body.into()).timeout(Some(ANSWER_WAIT_MAX));
+        let request = Request::new().payload(body.into()).timeout(Some(wait));
         let message = self.client.send_request(subject, request).await;
         message.map(|message| message.payload).map_err(|_| AskError::Nobody)
     }
@@ -114,9 +121,10 @@ impl Log {
         &self,
         subject: String,
         body: &Q,
+        wait: Duration,
     ) -> Result<A, AskError> {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let payload = self.ask_bytes(subject, body).await?;
+        let payload = self.ask_bytes(subject, body, wait).await?;
         match serde_json::from_slice(&payload).map_err(|_| AskError::Unreadable)? {
             Answer::Ok(answer) => Ok(answer),
             Answer::No(refusal) => Err(AskError::Refused(refusal)),

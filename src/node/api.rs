@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -264,8 +265,9 @@ async fn redeem_token(
     let key = key.unwrap_or_else(|| ids::key_digest(&ids::node().to_string()));
     let until = queue.view().now().plus_seconds(ANSWER_SECONDS);
     let question = RedeemQuestion { token: token.to_owned(), key: Some(key), until: until.0 };
+    let wait = Duration::from_secs(u64::from(ANSWER_SECONDS));
     let answer: Result<RedeemAnswer, AskError> =
-        node.log.gate(&queue.id, "redeem", &question).await;
+        node.log.gate(&queue.id, "redeem", &question, wait).await;
     match answer {
         Ok(answer) => Ok((queue, answer)),
         Err(AskError::Refused(refusal)) => Err(refused(refusal)),

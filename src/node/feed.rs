@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
-use crate::log::talk::Listener;
+use crate::log::talk::{ASK_WAIT_MAX, Listener};
 use crate::node::places::{Missed, Moved, View};
 use crate::node::{NoQueue, Node, Queue, lookups};
 use crate::queue::event::Seq;
@@ -33,7 +33,7 @@ pub(super) async fn snapshot(log: &Log, queue: &QueueId, at_least: Seq) -> Resul
     loop {
         let question = SnapshotQuestion { at_least: at_least.0, id, offset: bytes.len() as u64 };
         let question = serde_json::to_vec(&question).unwrap_or_default();
-        let answer = log.ask_bytes(subjects::ask(queue, "snapshot"), question).await;
+        let answer = log.ask_bytes(subjects::ask(queue, "snapshot"), question, ASK_WAIT_MAX).await;
         let answer = answer.map_err(|_| NoQueue::Unavailable)?;
         let Ok(part) = wire::feed::read::<SnapshotPart>(&answer) else {
             return match serde_json::from_slice(&answer) {

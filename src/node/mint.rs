@@ -19,6 +19,9 @@ pub(super) const WAITING_MAX: usize = 65_536;
 /// Pause after admission gave no token: it may be folding the grant, or be away for a moment.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 
+/// A worker answers from its memory: whoever waits longer waits for one that is gone.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Asks for tokens until asked to stop.
 pub(super) async fn run(
     log: Log,
@@ -74,7 +77,8 @@ async fn ask(log: &Log, queue: &Queue, pending: &mut BTreeMap<Ticket, Id>) -> bo
         .map(|(ticket, visitor)| (*ticket, *visitor))
         .collect();
     let question = MintQuestion { visitors: asked.iter().map(|(_, visitor)| *visitor).collect() };
-    let answer: Result<MintAnswer, AskError> = log.gate(&queue.id, "mint", &question).await;
+    let answer: Result<MintAnswer, AskError> =
+        log.gate(&queue.id, "mint", &question, ANSWER_WAIT_MAX).await;
     let Ok(answer) = answer else { return false };
     let mut all = true;
     for ((ticket, _), minted) in asked.into_iter().zip(answer.tokens) {

@@ -17,7 +17,8 @@ async fn a_question_to_nobody_is_answered_at_once() {
     let started = clock::monotonic();
     let asked = log.ask::<Value, Value>(&world.queue, "place", &json!({})).await;
     assert_eq!(asked, Err(AskError::Nobody));
-    let asked = log.gate::<Value, Value>(&world.queue, "mint", &json!({})).await;
+    let asked =
+        log.gate::<Value, Value>(&world.queue, "mint", &json!({}), Duration::from_secs(2)).await;
     assert_eq!(asked, Err(AskError::Nobody));
     assert!(clock::monotonic() - started < Duration::from_millis(500));
 }

@@ -91,14 +91,14 @@ impl Projector {
         match asked.as_deref() {
             // What was folded so far is still so, and why it is no more.
             Some("verify") if self.halted.is_some() => self.verify(&question).await,
+            _ if self.given.waiting.len() >= QUESTIONS_DEFERRED_MAX => {
+                self.refuse(&question, Refusal::Behind).await;
+            }
             // Another projector may answer; a refusal at once would be there before it.
             _ if self.halted.is_some() && question.until > clock::monotonic() => {
                 self.given.waiting.push(question);
             }
             _ if self.halted.is_some() => self.refuse(&question, Refusal::Halted).await,
-            _ if self.given.waiting.len() >= QUESTIONS_DEFERRED_MAX => {
-                self.refuse(&question, Refusal::Behind).await;
-            }
             _ if self.stream.is_none() || question.at_least > self.fold.line().seq() => {
                 self.given.waiting.push(question);
             }

@@ -77,8 +77,6 @@ pub struct ExportReader {
     file: PathBuf,
     lines: Box<dyn BufRead + Send>,
     line: u64,
-    /// The format of the last line read.
-    format: Option<Format>,
 }
 
 impl ExportReader {
@@ -91,7 +89,7 @@ impl ExportReader {
         } else {
             Box::new(file)
         };
-        Ok(Self { file: path.to_owned(), lines, line: 0, format: None })
+        Ok(Self { file: path.to_owned(), lines, line: 0 })
     }
 
     /// Which file it is.
@@ -104,8 +102,7 @@ impl ExportReader {
         let Some(line) = read_line(&mut self.lines)? else { return Ok(None) };
         self.line += 1;
         let read = read_entry(&line, queue);
-        let (format, record) = read.map_err(|why| ExportError::Line { line: self.line, why })?;
-        self.format = Some(format);
+        let (_, record) = read.map_err(|why| ExportError::Line { line: self.line, why })?;
         Ok(Some(record))
     }
 }

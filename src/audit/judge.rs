@@ -98,7 +98,8 @@ impl Reading {
     fn judge_rate(&self, visitor: VisitorId, step: &mut Step) {
         let rate = self.policy.rate_per_minute;
         let burst = i64::from((rate / 600).max(1));
-        let early = self.next_due - self.at - (burst - 1) * interval_nanos(rate);
+        let ahead = self.next_due.saturating_sub(self.at);
+        let early = ahead.saturating_sub((burst - 1) * interval_nanos(rate));
         if early > 0 {
             let millis = early / 1_000_000 + 1;
             step.violations.push(format!(
@@ -110,7 +111,7 @@ impl Reading {
     /// Nobody loses a place before the whole grace is over, outages not counted.
     pub(super) fn judge_grace(&self, visitor: VisitorId, since: i64, step: &mut Step) {
         let grace = i64::from(self.policy.reconnect_seconds);
-        let missing = since + grace * SECOND - self.running();
+        let missing = since.saturating_add(grace * SECOND).saturating_sub(self.running());
         if missing > 0 {
             let missing = missing / SECOND + 1;
             step.violations.push(format!(
@@ -123,9 +124,10 @@ impl Reading {
     pub(super) fn judge_release(&self, person: &Person, ending: Ending, step: &mut Step) {
         let Some(grant) = &person.grant else { return };
         let (what, missing) = match (ending, &grant.used) {
-            (Ending::Lapsed, _) => ("the grant", grant.lapses - self.running()),
+            (Ending::Lapsed, _) => ("the grant", grant.lapses.saturating_sub(self.running())),
             (Ending::SessionOver, Some(used)) => {
-                ("the session", used.at + i64::from(used.seconds) * SECOND - self.at)
+                let over = used.at.saturating_add(i64::from(used.seconds) * SECOND);
+                ("the session", over.saturating_sub(self.at))
             }
             _ => return,
         };

@@ -371,7 +371,7 @@ impl Reading {
                 .push(format!("grant {jti} of visitor {visitor} was given to {other}, too"));
         }
         let interval = interval_nanos(self.policy.rate_per_minute);
-        self.next_due = self.next_due.max(self.at) + interval;
+        self.next_due = self.next_due.max(self.at).saturating_add(interval);
         self.inside += 1;
         self.here.remove(&ticket);
         let grant = Grant {

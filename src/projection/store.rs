@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use crate::clock;
 use crate::projection::checkpoint::{self, Checkpoint, HeadRow, Kept, PageRef, Restored};
 use crate::projection::fold::Fold;
 use crate::projection::key;
@@ -14,6 +16,10 @@ use crate::queue::event::At;
 
 /// Sled's page cache: a checkpoint touches few pages, so little is enough.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// For how long sled may keep its lock after it was closed, and how often is looked.
+const SLED_LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const SLED_LOCK_ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// Pages in one batch: sled keeps a whole batch in memory, many times over.
 const PAGES_PER_BATCH: usize = 32;
@@ -209,9 +215,24 @@ fn beside(dir: &Path, ending: &str) -> PathBuf {
     beside
 }
 
+/// Opens the database. Sled lets go of its own lock only a moment after it was closed in this process;
+/// ours, which is held here, says that nobody else has it.
 fn open_db(dir: &Path) -> Result<sled::Db, sled::Error> {
-    // Only an explicit flush counts, so sled need not flush by itself.
-    sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
+    let until = clock::monotonic() + SLED_LOCK_WAIT_MAX;
+    loop {
+        // Only an explicit flush counts, so sled need not flush by itself.
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        match config.open() {
+            Err(error) if is_locked(&error) && clock::monotonic() < until => {
+                std::thread::sleep(SLED_LOCK_ASK_EVERY);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn open_new(dir: &Path) -> Result<sled::Db, StoreError> {

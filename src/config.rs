@@ -103,6 +103,8 @@ settings! {
     issuer, "ANTEROOM_ISSUER";
     /// The origin under which visitors reach the nodes, where they don't name it themselves
     public_url, "ANTEROOM_PUBLIC_URL";
+    /// Threads that tell visitors where they stand; 0 is a task for each socket [default: one a core]
+    pushers, "ANTEROOM_PUSHERS";
     /// Bytes that the log of one queue may hold [default: 1073741824]
     stream_max_bytes, "ANTEROOM_STREAM_MAX_BYTES";
     /// Servers that hold a copy of the log: 1, 3 or 5 [default: 1]
@@ -119,6 +121,8 @@ pub struct Config {
     values: BTreeMap<String, String>,
 }
 
+/// More threads than this find no cores.
+const PUSHERS_MAX: usize = 256;
 const STREAM_BYTES_MIN: i64 = 1024 * 1024;
 const STREAM_BYTES_DEFAULT: i64 = 1024 * 1024 * 1024;
 
@@ -219,6 +223,17 @@ impl Config {
             return Ok(Some(url.to_owned()));
         }
         Err(self.wrong("public_url", "an origin like https://queue.example, without a path"))
+    }
+
+    /// How many threads tell visitors where they stand.
+    pub fn pushers(&self) -> Result<usize, ConfigError> {
+        let Some(text) = self.text("pushers") else {
+            return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+        };
+        let count = text.parse().ok().filter(|count| *count <= PUSHERS_MAX);
+        count.ok_or_else(|| {
+            self.wrong("pushers", &format!("a whole number from 0 to {PUSHERS_MAX}"))
+        })
     }
 
     /// What the streams of new queues are limited to.

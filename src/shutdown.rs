@@ -26,6 +26,17 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
+    /// Starts a thread that [`Shutdown::drain`] waits for. It looks at [`Shutdown::is_stopping`] itself.
+    pub fn thread(&self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let counted = self.tasks.token();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            run();
+            drop(counted);
+        })?;
+        Ok(())
+    }
+
     /// Asks everyone to stop.
     pub fn stop(&self) {
         self.stop.cancel();

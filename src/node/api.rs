@@ -13,7 +13,6 @@ use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::clock;
 use crate::http::{self, Problem};
@@ -27,6 +26,7 @@ use crate::node::{NoQueue, Node, Queue, page};
 use crate::queue::event::Jti;
 use crate::queue::policy::origin_of;
 use crate::wire::ask::{RedeemAnswer, RedeemQuestion, Refusal};
+use crate::wire::frame;
 use crate::wire::id::Id;
 use crate::wire::token::{self, Claims, PASS_TYPE};
 
@@ -103,15 +103,14 @@ async fn socket(
     node.shutdown.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let session = Session::new(parts.io.into_inner(), parts.read_buf.to_vec()).await;
+        let session = Session::new(parts.io.into_inner(), &parts.read_buf, place);
         match queue {
             Some(queue) => entry::serve(serving, queue, session).await,
             // Said on the socket: a page can't read why an upgrade was refused.
             None => ending::finish(session, End::UnknownQueue).await,
         }
-        drop(place);
     });
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+    let accept = HeaderValue::from_str(&frame::accept_key(key.as_bytes()));
     let accept = accept.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "key"))?;
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),

@@ -1,8 +1,7 @@
 //! How a socket ends: what is said, and the code that it is closed with.
 
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
-use crate::node::session::{Bad, Gone, Session};
+use crate::node::session::{Bad, Gone, Session, write_error, write_message};
+use crate::wire::frame::{self, CloseCode};
 use crate::wire::socket::{EndReason, EndedPayload, ErrorCode, ServerMessage};
 
 /// What a visitor is told to wait when the log or a projector does not answer.
@@ -40,45 +39,10 @@ impl From<Gone> for End {
 }
 
 /// Says what is to be said at the end, and closes.
-pub(super) async fn finish(mut session: Session, end: End) {
-    let said = match &end {
-        End::Ended(reason) => {
-            let payload = EndedPayload { reason: *reason };
-            session.send(&ServerMessage::Ended { payload }).await
-        }
-        End::Replaced => {
-            let message = "this place is open on a newer connection";
-            session.error(ErrorCode::Replaced, message, None).await
-        }
-        End::UnknownQueue => {
-            session.error(ErrorCode::UnknownQueue, "there is no such queue", None).await
-        }
-        End::UnknownConnection => {
-            let message = "this connection id is not one of this queue's";
-            session.error(ErrorCode::UnknownConnection, message, None).await
-        }
-        End::Full => {
-            let message = "no more people can be taken for now";
-            session.error(ErrorCode::QueueFull, message, Some(60)).await
-        }
-        End::Unavailable(code) => {
-            let message = "this can't be done at the moment";
-            session.error(*code, message, Some(RETRY_AFTER_SECONDS)).await
-        }
-        End::Refused(_) | End::Going(_) | End::Gone => Ok(()),
-    };
-    if said.is_err() {
-        return;
-    }
-    match end {
-        End::Ended(_) => session.close(CloseCode::Normal, "").await,
-        End::Replaced => session.close(CloseCode::Normal, "replaced").await,
-        End::UnknownQueue => session.close(CloseCode::Policy, "unknown queue").await,
-        End::UnknownConnection => session.close(CloseCode::Policy, "unknown connection").await,
-        End::Full | End::Unavailable(_) => session.close(CloseCode::Again, "try later").await,
-        End::Refused(bad) => session.refuse(bad).await,
-        End::Going(seconds) => session.close(CloseCode::Restart, &seconds.to_string()).await,
-        End::Gone => {}
+pub(super) async fn finish(session: Session, end: End) {
+    let mut last_words = Vec::new();
+    if end.write(&mut last_words) {
+        session.close(&last_words).await;
     }
 }
 
@@ -86,5 +50,48 @@ impl End {
     /// This node is going. `number` is any that differs between visitors, to spread their return.
     pub(super) fn going(number: u64) -> Self {
         Self::Going(1 + number % SPREAD_SECONDS)
+    }
+
+    /// Writes the last words of a socket, its close among them; false when nobody hears them.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> bool {
+        let (code, reason) = match self {
+            Self::Ended(reason) => {
+                let payload = EndedPayload { reason: *reason };
+                write_message(out, &ServerMessage::Ended { payload });
+                (CloseCode::Normal, String::new())
+            }
+            Self::Replaced => {
+                let message = "this place is open on a newer connection";
+                write_error(out, ErrorCode::Replaced, message, None);
+                (CloseCode::Normal, "replaced".to_owned())
+            }
+            Self::Refused(bad) => {
+                write_error(out, bad.error, &bad.message, None);
+                (bad.code, String::new())
+            }
+            Self::UnknownQueue => {
+                write_error(out, ErrorCode::UnknownQueue, "there is no such queue", None);
+                (CloseCode::Policy, "unknown queue".to_owned())
+            }
+            Self::UnknownConnection => {
+                let message = "this connection id is not one of this queue's";
+                write_error(out, ErrorCode::UnknownConnection, message, None);
+                (CloseCode::Policy, "unknown connection".to_owned())
+            }
+            Self::Full => {
+                let message = "no more people can be taken for now";
+                write_error(out, ErrorCode::QueueFull, message, Some(60));
+                (CloseCode::Again, "try later".to_owned())
+            }
+            Self::Unavailable(code) => {
+                let message = "this can't be done at the moment";
+                write_error(out, *code, message, Some(RETRY_AFTER_SECONDS));
+                (CloseCode::Again, "try later".to_owned())
+            }
+            Self::Going(seconds) => (CloseCode::Restart, seconds.to_string()),
+            Self::Gone => return false,
+        };
+        frame::write_close(out, code, &reason);
+        true
     }
 }

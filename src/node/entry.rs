@@ -7,7 +7,7 @@ use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
 use crate::node::ending::{self, End, RETRY_AFTER_SECONDS};
-use crate::node::hall::{Sitting, Told};
+use crate::node::hall::seats::{Taken, Told};
 use crate::node::lookups::{self, Found};
 use crate::node::places::{JoinFound, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
@@ -40,16 +40,15 @@ pub(super) async fn serve(node: Arc<Node>, queue: Arc<Queue>, mut session: Sessi
             Err(End::Refused(Bad::out_of_order("JOIN or RECONNECT comes first")))
         }
         Ok(Ok(Came::Bad(bad))) => Err(End::Refused(bad)),
-        Ok(Ok(Came::Pong)) | Err(_) => {
+        Ok(Ok(Came::Ping(_) | Came::Pong | Came::Close(_))) | Err(_) => {
             Err(End::Refused(Bad::out_of_order("JOIN or RECONNECT was not said in time")))
         }
         Ok(Err(Gone)) => Err(End::Gone),
     };
-    let end = match arrived {
-        Ok(sitting) => waiting::in_line(&node, &queue, &mut session, sitting).await,
-        Err(end) => end,
-    };
-    ending::finish(session, end).await;
+    match arrived {
+        Ok(taken) => waiting::in_line(&node, &queue, session, taken).await,
+        Err(end) => ending::finish(session, end).await,
+    }
 }
 
 async fn join(
@@ -57,7 +56,7 @@ async fn join(
     queue: &Arc<Queue>,
     session: &mut Session,
     join_key: Option<&str>,
-) -> Result<Sitting, End> {
+) -> Result<Taken, End> {
     let visitor = match join_key {
         Some(key) => node
             .keys
@@ -154,7 +153,7 @@ async fn until_stored(
                 }
             }
             came = session.next() => match came {
-                Ok(Came::Pong) => {}
+                Ok(Came::Ping(_) | Came::Pong | Came::Close(_)) => {}
                 Ok(Came::Message(ClientMessage::Leave {})) => {
                     break (End::Ended(EndReason::Left), true);
                 }
@@ -233,8 +232,8 @@ fn seat(
     socket: Socket,
     found: Found,
     told: Told,
-) -> Result<Sitting, End> {
-    let sitting = queue.hall.sit(found.ticket, visitor, socket, told).ok_or(End::Replaced)?;
+) -> Result<Taken, End> {
+    let taken = queue.hall.sit(found.ticket, visitor, socket, told).ok_or(End::Replaced)?;
     if told == Told::Sent {
         queue.assert_here(found.ticket, visitor, socket);
     }
@@ -244,7 +243,7 @@ fn seat(
     }
     if standing_of_code(found.standing) == Some(Standing::Granted) {
         queue.wants_token(found.ticket);
-        return Ok(sitting);
+        return Ok(taken);
     }
     let (waits, seen) = {
         let view = queue.view();
@@ -257,7 +256,7 @@ fn seat(
             lookups::catch_up(&node, &queue, found.ticket, visitor, seen).await;
         });
     }
-    Ok(sitting)
+    Ok(taken)
 }
 
 /// Takes up a place that the visitor has, and says JOINED.
@@ -267,21 +266,21 @@ async fn resume(
     session: &mut Session,
     visitor: VisitorId,
     at_least: Seq,
-) -> Result<Sitting, End> {
-    let sitting = match queue.take_over(visitor) {
-        Some(sitting) => {
+) -> Result<Taken, End> {
+    let taken = match queue.take_over(visitor) {
+        Some((sitting, notices)) => {
             if queue.view().has_unused_grant(sitting.ticket) {
                 queue.wants_token(sitting.ticket);
             }
-            sitting
+            (sitting, notices)
         }
         None => resume_quietly(node, queue, visitor, at_least).await?,
     };
     if say_joined(node, queue, session, visitor).await.is_err() {
-        leave_seat(queue, sitting);
+        leave_seat(queue, taken.0);
         return Err(End::Gone);
     }
-    Ok(sitting)
+    Ok(taken)
 }
 
 async fn resume_quietly(
@@ -289,7 +288,7 @@ async fn resume_quietly(
     queue: &Arc<Queue>,
     visitor: VisitorId,
     at_least: Seq,
-) -> Result<Sitting, End> {
+) -> Result<Taken, End> {
     if queue.view().is_halted() {
         // Whatever is found now is a ticket of another line.
         return Err(End::Unavailable(ErrorCode::Unavailable));

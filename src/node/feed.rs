@@ -174,7 +174,7 @@ impl Follower {
             }
             self.apply(&queue, frame);
         }
-        queue.moved.send_modify(|moves| *moves += 1);
+        queue.tell_moved(&self.node.pushers);
     }
 
     /// What happened between the replica and the snapshot was not heard: whoever sits here may have
@@ -212,7 +212,7 @@ impl Follower {
         for lost in &moved.lost {
             self.node.reborn(*lost);
         }
-        queue.moved.send_modify(|moves| *moves += 1);
+        queue.tell_moved(&self.node.pushers);
     }
 
     /// Tells the sockets of a queue when its numbers became old, or are fresh again.
@@ -221,7 +221,7 @@ impl Follower {
             let is_stale = queue.view().is_stale();
             if stale.insert(queue.id.clone(), is_stale).unwrap_or(false) != is_stale {
                 tracing::warn!(queue = %queue.id, is_stale, "freshness of the feed");
-                queue.moved.send_modify(|moves| *moves += 1);
+                queue.tell_moved(&self.node.pushers);
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::log::subjects::{self, QueueId};
 use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::shutdown::Shutdown;
 
+mod allowance;
 mod api;
 mod ending;
 mod entry;
@@ -29,7 +30,8 @@ mod places;
 mod session;
 mod waiting;
 
-use hall::{Hall, Sitting};
+use hall::pushers::Pushers;
+use hall::seats::{Hall, Taken};
 use lookups::Lookups;
 use places::View;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Where visitors are listened to.
     pub listen: TcpListener,
+    /// Threads that tell visitors where they stand; with none, each socket has a task.
+    pub pushers: usize,
 }
 
 /// A projector that has stopped says so each second; after this it is gone.
@@ -72,6 +76,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         ids: RwLock::new(vec![ids::node()]),
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
+        pushers: Arc::new(Pushers::start(config.pushers, &shutdown)?),
         unknown: Mutex::default(),
         stopped: Mutex::default(),
         shutdown: shutdown.clone(),
@@ -100,6 +105,7 @@ struct Node {
     ids: RwLock<Vec<NodeId>>,
     sockets: AtomicU64,
     queues: RwLock<BTreeMap<QueueId, Arc<Queue>>>,
+    pushers: Arc<Pushers>,
     unknown: Mutex<BTreeMap<QueueId, Instant>>,
     /// Queues of which a projector said that it goes no further, why, and when it last said so.
     stopped: Mutex<BTreeMap<QueueId, (String, Instant)>>,
@@ -110,8 +116,8 @@ struct Node {
 struct Queue {
     id: QueueId,
     view: RwLock<View>,
-    /// Goes up whenever the view has moved.
-    moved: watch::Sender<u64>,
+    /// When the view has moved last.
+    moved: watch::Sender<Instant>,
     hall: Hall,
     appender: Appender,
     lookups: Lookups,
@@ -200,13 +206,15 @@ impl Node {
             return Arc::clone(queue);
         }
         tracing::info!(queue = %id, waiting = view.waiting(), "serving");
+        // Queues are never taken out, so their number is free.
+        let row = u32::try_from(queues.len()).unwrap_or(u32::MAX);
         let (granted, tickets) = mpsc::channel(mint::WAITING_MAX);
         let appender = Appender::start(&self.log, &id, &self.shutdown);
         appender.knows(view.through());
         let queue = Arc::new(Queue {
             view: RwLock::new(view),
-            moved: watch::Sender::new(0),
-            hall: Hall::default(),
+            moved: watch::Sender::new(clock::monotonic()),
+            hall: Hall::new(Arc::clone(&self.pushers), row),
             appender,
             lookups: Lookups::start(&self.log, &id, &self.shutdown),
             granted,
@@ -284,7 +292,13 @@ impl Queue {
         }
     }
 
-    fn take_over(&self, visitor: VisitorId) -> Option<Sitting> {
+    /// The view has moved: whoever tells visitors looks at it.
+    fn tell_moved(&self, pushers: &Pushers) {
+        self.moved.send_replace(clock::monotonic());
+        pushers.wake();
+    }
+
+    fn take_over(&self, visitor: VisitorId) -> Option<Taken> {
         let now = self.view().now();
         self.hall.take_over(visitor, now)
     }

@@ -106,7 +106,13 @@ pub(super) struct Standpoint {
     pub(super) ahead: u32,
     pub(super) waiting: u32,
     pub(super) seconds: Option<u64>,
+}
+
+/// What everyone in a queue is told alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
     pub(super) state: State,
+    pub(super) reason: Option<String>,
     pub(super) stale: bool,
 }
 
@@ -224,9 +230,12 @@ impl View {
             ahead,
             waiting: self.waiting.len(),
             seconds: estimate::seconds(ahead, self.pace_milli),
-            state: self.state,
-            stale: self.is_stale(),
         })
+    }
+
+    /// What everyone is told alike.
+    pub(super) fn words(&self) -> Words {
+        Words { state: self.state, reason: self.reason.clone(), stale: self.is_stale() }
     }
 
     /// Whether this ticket has a grant that was not used.

@@ -1,26 +1,37 @@
-//! One socket: reading with limits, writing with a deadline, and ending with a code.
+//! One socket in a task's hands: reading with limits, writing with a deadline, ending with a code.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
+use crate::clock;
+use crate::http::Place;
+use crate::node::allowance::Allowance;
+use crate::wire::frame::{self, Broken, CloseCode, Inbound, Said};
 use crate::wire::socket::{self, ClientMessage, ErrorCode, ErrorPayload, ServerMessage};
 
-/// A message of a visitor; theirs are some 100 bytes.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// A visitor who takes nothing for this long is let go; they reconnect when they can.
-const SEND_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const SEND_WAIT_MAX: Duration = Duration::from_secs(10);
 /// For how long the other side's answer to a close is waited for.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Bytes that are read at once: what a visitor says is about a hundred.
+const READ_BYTES: usize = 1024;
+/// Bytes that the kernel may hold for one visitor who does not read, so that many of them are no
+/// burden. It doubles this, and a handful of updates fit.
+const SEND_BUFFER_BYTES: usize = 4 * 1024;
+/// Answers to pings wait for room like all else, but no more of them than this.
+const UNSENT_BYTES_MAX: usize = 8 * 1024;
 
 /// A socket after its upgrade.
 pub(super) struct Session {
-    socket: WebSocketStream<TcpStream>,
+    stream: TcpStream,
+    inbound: Inbound,
+    unsent: Vec<u8>,
+    allowance: Allowance,
+    begun: Instant,
+    place: Option<Place>,
 }
 
 /// The socket is of no more use, and needs no further word.
@@ -31,69 +42,167 @@ pub(super) struct Gone;
 pub(super) enum Came {
     /// A message.
     Message(ClientMessage),
+    /// A question whether we are there, and what to answer with.
+    Ping(Vec<u8>),
     /// A sign of life.
     Pong,
+    /// Their end.
+    Close(Option<CloseCode>),
     /// Nothing that can be understood.
     Bad(Bad),
 }
 
 /// Why it can't be understood: what is said about it, and the code to close with.
 pub(super) struct Bad {
-    message: String,
-    code: CloseCode,
+    /// What the visitor's client is told.
+    pub(super) error: ErrorCode,
+    /// In words.
+    pub(super) message: String,
+    /// The code of the close after it.
+    pub(super) code: CloseCode,
+}
+
+/// A socket, given up by its session.
+pub(super) struct Parts {
+    pub(super) stream: TcpStream,
+    pub(super) inbound: Inbound,
+    pub(super) unsent: Vec<u8>,
+    pub(super) place: Option<Place>,
 }
 
 impl Bad {
     /// A message that does not belong here.
     pub(super) fn out_of_order(message: &str) -> Self {
-        Self { message: message.to_owned(), code: CloseCode::Policy }
+        let message = message.to_owned();
+        Self { error: ErrorCode::BadMessage, message, code: CloseCode::Policy }
+    }
+
+    /// Too much was said.
+    pub(super) fn too_much() -> Self {
+        let message = "too many frames in a short time".to_owned();
+        Self { error: ErrorCode::RateLimited, message, code: CloseCode::Policy }
     }
 }
 
+impl From<Broken> for Bad {
+    fn from(broken: Broken) -> Self {
+        let message = broken.to_string();
+        Self { error: ErrorCode::BadMessage, message, code: broken.code() }
+    }
+}
+
+/// What the next frame of a socket means; `None` until more has come.
+pub(super) fn next_of(inbound: &mut Inbound, allowance: &mut Allowance, now: u32) -> Option<Came> {
+    let said = match inbound.next_said() {
+        Ok(Some(said)) => said,
+        Ok(None) => return None,
+        Err(broken) => return Some(Came::Bad(broken.into())),
+    };
+    if !allowance.spend(now) {
+        return Some(Came::Bad(Bad::too_much()));
+    }
+    Some(match said {
+        Said::Text(text) => match socket::read(&text) {
+            Ok(message) => Came::Message(message),
+            Err(error) => Came::Bad(Bad::out_of_order(&error.to_string())),
+        },
+        Said::Ping(payload) => Came::Ping(payload),
+        Said::Pong => Came::Pong,
+        Said::Close(code) => Came::Close(code),
+    })
+}
+
+/// Whether a close is in what came after our own; all else is passed over by now.
+pub(super) fn has_closed(inbound: &mut Inbound) -> bool {
+    loop {
+        match inbound.next_said() {
+            Ok(Some(Said::Close(_))) => return true,
+            Ok(Some(Said::Text(_) | Said::Ping(_) | Said::Pong)) => {}
+            Ok(None) => return false,
+            Err(_) => {
+                inbound.clear();
+                return false;
+            }
+        }
+    }
+}
+
+/// Writes a message as a frame behind what is in `out`.
+pub(super) fn write_message(out: &mut Vec<u8>, message: &ServerMessage) {
+    frame::write_text(out, |out| socket::write(out, message));
+}
+
+/// Writes what is wrong.
+pub(super) fn write_error(
+    out: &mut Vec<u8>,
+    code: ErrorCode,
+    message: &str,
+    retry_after: Option<u32>,
+) {
+    let payload = ErrorPayload { code, message: message.to_owned(), retry_after };
+    write_message(out, &ServerMessage::Error { payload });
+}
+
 impl Session {
-    /// Takes a socket over, with what was already read of it.
-    pub(super) async fn new(stream: TcpStream, already_read: Vec<u8>) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(MESSAGE_BYTES_MAX)
-            .write_buffer_size(0)
-            .max_write_buffer_size(64 * 1024)
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let socket =
-            WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(config));
-        Self { socket: socket.await }
+    /// Takes a socket over, with what was already read of it, and its place among the connections.
+    pub(super) fn new(stream: TcpStream, already_read: &[u8], place: Option<Place>) -> Self {
+        if let Err(error) =
+            rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES)
+        {
+            tracing::debug!(%error, "the send buffer keeps its size");
+        }
+        let mut inbound = Inbound::default();
+        inbound.put(already_read);
+        let (unsent, allowance) = (Vec::new(), Allowance::default());
+        Self { stream, inbound, unsent, allowance, begun: clock::monotonic(), place }
     }
 
-    /// The next thing that the visitor says. Safe to cancel.
+    /// Gives the socket up to somebody else.
+    pub(super) fn into_parts(self) -> Parts {
+        let Self { stream, inbound, unsent, place, .. } = self;
+        Parts { stream, inbound, unsent, place }
+    }
+
+    /// A session of what was given up.
+    pub(super) fn from_parts(parts: Parts) -> Self {
+        let Parts { stream, inbound, unsent, place } = parts;
+        let (allowance, begun) = (Allowance::default(), clock::monotonic());
+        Self { stream, inbound, unsent, allowance, begun, place }
+    }
+
+    /// The next thing that the visitor says; pings are answered in here. Safe to cancel.
     pub(super) async fn next(&mut self) -> Result<Came, Gone> {
         loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    return Ok(match socket::read(&text) {
-                        Ok(message) => Came::Message(message),
-                        Err(error) => Came::Bad(Bad::out_of_order(&error.to_string())),
-                    });
+            let passed = clock::monotonic().duration_since(self.begun).as_millis();
+            let now = u32::try_from(passed & u128::from(u32::MAX)).unwrap_or(0);
+            match next_of(&mut self.inbound, &mut self.allowance, now) {
+                Some(Came::Ping(payload)) => {
+                    if self.unsent.len() < UNSENT_BYTES_MAX {
+                        frame::write_pong(&mut self.unsent, &payload);
+                    }
                 }
-                Some(Ok(Message::Binary(_))) => {
-                    return Ok(Came::Bad(Bad::out_of_order("a message is a text frame")));
+                Some(Came::Close(code)) => {
+                    frame::write_close(&mut self.unsent, code.unwrap_or(CloseCode::Normal), "");
+                    // One who has gone needs no answer.
+                    let _ = self.write_now();
+                    return Err(Gone);
                 }
-                Some(Ok(Message::Pong(_))) => return Ok(Came::Pong),
-                // Answered by the library at the next write or read.
-                Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(_))) | None => return Err(Gone),
-                Some(Err(error)) => return bad(&error).map(Came::Bad).ok_or(Gone),
+                Some(came) => return Ok(came),
+                None => self.exchange().await?,
             }
         }
     }
 
     /// Says something.
     pub(super) async fn send(&mut self, message: &ServerMessage) -> Result<(), Gone> {
-        self.put(Message::Text(socket::write(message).into())).await
+        write_message(&mut self.unsent, message);
+        self.flush().await
     }
 
     /// Asks for a sign of life.
     pub(super) async fn ping(&mut self) -> Result<(), Gone> {
-        self.put(Message::Ping(Vec::new().into())).await
+        frame::write_ping(&mut self.unsent);
+        self.flush().await
     }
 
     /// Says what is wrong.
@@ -103,46 +212,72 @@ impl Session {
         message: &str,
         retry_after: Option<u32>,
     ) -> Result<(), Gone> {
-        let payload = ErrorPayload { code, message: message.to_owned(), retry_after };
-        self.send(&ServerMessage::Error { payload }).await
+        write_error(&mut self.unsent, code, message, retry_after);
+        self.flush().await
     }
 
-    /// Says what is wrong with what came, and closes.
-    pub(super) async fn refuse(mut self, bad: Bad) {
-        if self.error(ErrorCode::BadMessage, &bad.message, None).await.is_ok() {
-            self.close(bad.code, "").await;
-        }
-    }
-
-    /// Closes with a code, and waits a moment for the other side, so that what was said arrives.
-    pub(super) async fn close(mut self, code: CloseCode, reason: &str) {
-        let frame = CloseFrame { code, reason: reason.to_owned().into() };
-        if self.put(Message::Close(Some(frame))).await.is_err() {
+    /// Says the last words, a close among them, and waits a moment for the other side, so that they
+    /// arrive.
+    pub(super) async fn close(mut self, last_words: &[u8]) {
+        self.unsent.extend_from_slice(last_words);
+        if self.flush().await.is_err() {
             return;
         }
-        let drain = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        let closed = async {
+            while self.stream.readable().await.is_ok() {
+                if self.read_now().is_err() || has_closed(&mut self.inbound) {
+                    return;
+                }
+            }
+        };
         // One who does not answer is left.
-        let _ = tokio::time::timeout(CLOSE_WAIT_MAX, drain).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT_MAX, closed).await;
     }
 
-    async fn put(&mut self, message: Message) -> Result<(), Gone> {
-        match tokio::time::timeout(SEND_WAIT_MAX, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone),
+    async fn flush(&mut self) -> Result<(), Gone> {
+        let all = async {
+            while !self.unsent.is_empty() {
+                self.write_now()?;
+                if !self.unsent.is_empty() {
+                    self.stream.writable().await.map_err(|_| Gone)?;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(SEND_WAIT_MAX, all).await.unwrap_or(Err(Gone))
+    }
+
+    /// Waits until something can be read or the rest be written, and does it.
+    async fn exchange(&mut self) -> Result<(), Gone> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if self.unsent.is_empty() { Interest::READABLE } else { both };
+        let ready = self.stream.ready(interest).await.map_err(|_| Gone)?;
+        if ready.is_writable() {
+            self.write_now()?;
+        }
+        if ready.is_readable() { self.read_now() } else { Ok(()) }
+    }
+
+    fn read_now(&mut self) -> Result<(), Gone> {
+        let mut bytes = [0; READ_BYTES];
+        match self.stream.try_read(&mut bytes) {
+            Ok(0) => Err(Gone),
+            Ok(read) => {
+                self.inbound.put(bytes.get(..read).unwrap_or_default());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(Gone),
         }
     }
-}
 
-/// What to say about an error of the protocol; `None` when there is nobody to say it to.
-fn bad(error: &Error) -> Option<Bad> {
-    let (message, code) = if let Error::Capacity(CapacityError::MessageTooLong { .. }) = error {
-        (format!("a message has at most {MESSAGE_BYTES_MAX} bytes"), CloseCode::Size)
-    } else if let Error::Utf8(_) = error {
-        ("a text is UTF-8".to_owned(), CloseCode::Invalid)
-    } else if let Error::Protocol(error) = error {
-        (error.to_string(), CloseCode::Protocol)
-    } else {
-        return None;
-    };
-    Some(Bad { message, code })
+    fn write_now(&mut self) -> Result<(), Gone> {
+        match self.stream.try_write(&self.unsent) {
+            Ok(sent) if sent == self.unsent.len() => self.unsent.clear(),
+            Ok(sent) => drop(self.unsent.drain(..sent)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Gone),
+        }
+        Ok(())
+    }
 }

@@ -1,16 +1,21 @@
-//! A visitor in line: the numbers, the turn, and whatever ends it.
+//! A visitor in line: their socket goes to a pusher, and what happens to their seat when it ends.
+//!
+//! Where there is no pusher for a socket, a task tells its visitor the same, at more cost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::log::append::NodeFact;
-use crate::node::ending::End;
-use crate::node::hall::{Notice, Sitting};
-use crate::node::places::Standpoint;
-use crate::node::session::{Bad, Came, Gone, Session};
+use crate::node::ending::{self, End};
+use crate::node::hall::pushers::Handed;
+use crate::node::hall::seats::{Notice, Sitting, Taken};
+use crate::node::places::{Standpoint, Words};
+use crate::node::session::{Bad, Came, Gone, Parts, Session};
 use crate::node::{APPEND_WAIT_MAX, Node, Queue};
 use crate::queue::event::{State, Ticket};
 use crate::wire::ask::Minted;
@@ -27,21 +32,37 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 /// A socket without any sign of life for this long is let go: three pings.
 const SILENCE_MAX: Duration = Duration::from_secs(65);
 
-/// The wait, from the first numbers to the end.
+/// The wait, from JOINED on: by a pusher, or here.
 pub(super) async fn in_line(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
-    session: &mut Session,
-    mut sitting: Sitting,
-) -> End {
-    let end = wait(node, queue, session, &mut sitting).await;
+    session: Session,
+    (sitting, notices): Taken,
+) {
+    let Parts { stream, inbound, unsent, place } = session.into_parts();
+    let Ok(socket) = stream.into_std() else { return rise(queue, sitting, &End::Gone) };
+    let (socket, in_queue) = (socket.into(), Arc::clone(queue));
+    let handed = Handed { socket, queue: in_queue, sitting, inbound, unsent, notices, place };
+    let Err(handed) = queue.hall.hand_over(handed) else { return };
+    let Handed { socket, inbound, unsent, mut notices, place, .. } = *handed;
+    let Ok(stream) = TcpStream::from_std(socket.into()) else {
+        return rise(queue, sitting, &End::Gone);
+    };
+    let mut session = Session::from_parts(Parts { stream, inbound, unsent, place });
+    let end = wait(node, queue, &mut session, sitting, &mut notices).await;
+    rise(queue, sitting, &end);
+    ending::finish(session, end).await;
+}
+
+/// What becomes of a seat when its socket ends.
+pub(super) fn rise(queue: &Arc<Queue>, sitting: Sitting, end: &End) {
     match end {
         // The seat is somebody else's, or gone.
         End::Ended(_) | End::Replaced => {}
         End::Going(_) => {
             // Nobody comes back to a node that is going, so there is nothing to wait for.
-            if queue.hall.rise(&sitting) {
-                clear_seat(queue, &sitting);
+            if queue.hall.rise(sitting) {
+                clear_seat(queue, sitting);
             }
         }
         End::Refused(_)
@@ -51,14 +72,14 @@ pub(super) async fn in_line(
         | End::Unavailable(_)
         | End::Gone => leave_seat(queue, sitting),
     }
-    end
 }
 
 async fn wait(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
     session: &mut Session,
-    sitting: &mut Sitting,
+    sitting: Sitting,
+    notices: &mut mpsc::Receiver<Notice>,
 ) -> End {
     let mut moved = queue.moved.subscribe();
     let mut numbers = Numbers::default();
@@ -73,9 +94,9 @@ async fn wait(
             came = session.next() => {
                 heard = clock::monotonic();
                 match came {
-                    Ok(Came::Pong) => Ok(()),
+                    Ok(Came::Pong | Came::Ping(_) | Came::Close(_)) => Ok(()),
                     Ok(Came::Message(ClientMessage::Leave {})) => {
-                        return leave(queue, sitting).await;
+                        return leave(queue, sitting.ticket).await;
                     }
                     Ok(Came::Message(_)) => {
                         return End::Refused(Bad::out_of_order("this socket has a place already"));
@@ -84,9 +105,10 @@ async fn wait(
                     Err(Gone) => return End::Gone,
                 }
             }
-            notice = sitting.notices.recv() => match notice {
-                Some(Notice::Admitted(minted)) => say_admitted(queue, session, minted).await,
+            notice = notices.recv() => match notice {
+                Some(Notice::Admitted(minted)) => session.send(&admitted(queue, minted)).await,
                 Some(Notice::Ended(reason)) => return End::Ended(reason),
+                Some(Notice::Unavailable(code)) => return End::Unavailable(code),
                 Some(Notice::Replaced) | None => return End::Replaced,
             },
             Ok(()) = moved.changed(), if !due => {
@@ -119,7 +141,7 @@ async fn wait(
 /// The numbers as they were last sent.
 #[derive(Default)]
 struct Numbers {
-    sent: Option<(Standpoint, Option<String>)>,
+    sent: Option<(Standpoint, Words)>,
 }
 
 impl Numbers {
@@ -133,26 +155,42 @@ impl Numbers {
     ) -> Result<(), Gone> {
         let now = {
             let view = queue.view();
-            view.standpoint(ticket).map(|point| (point, view.reason().map(str::to_owned)))
+            view.standpoint(ticket).map(|point| (point, view.words()))
         };
         // Whoever does not wait any more is told so by a notice.
         let Some(now) = now else { return Ok(()) };
         if self.sent.as_ref() == Some(&now) && !always {
             return Ok(());
         }
-        let (point, reason) = now.clone();
+        let message = update(&now.0, &now.1);
         self.sent = Some(now);
-        let payload = UpdatePayload {
-            position: point.ahead + 1,
-            count: point.ahead,
-            waiting: point.waiting,
-            seconds: point.seconds,
-            status: status(point.state),
-            reason,
-            stale: point.stale,
-        };
-        session.send(&ServerMessage::QueueUpdate { payload }).await
+        session.send(&message).await
     }
+}
+
+/// A visitor's numbers, as a message.
+pub(super) fn update(point: &Standpoint, words: &Words) -> ServerMessage {
+    let payload = UpdatePayload {
+        position: point.ahead + 1,
+        count: point.ahead,
+        waiting: point.waiting,
+        seconds: point.seconds,
+        status: status(words.state),
+        reason: words.reason.clone(),
+        stale: words.stale,
+    };
+    ServerMessage::QueueUpdate { payload }
+}
+
+/// Their turn, as a message.
+pub(super) fn admitted(queue: &Queue, minted: Minted) -> ServerMessage {
+    let payload = AdmittedPayload {
+        token: minted.token,
+        expires_at: clock::rfc3339(minted.expires),
+        expires_in: minted.expires_in,
+        target: queue.target(),
+    };
+    ServerMessage::Admitted { payload }
 }
 
 /// The state as visitors are told it.
@@ -165,19 +203,9 @@ pub(super) fn status(state: State) -> Status {
     }
 }
 
-async fn say_admitted(queue: &Queue, session: &mut Session, minted: Minted) -> Result<(), Gone> {
-    let payload = AdmittedPayload {
-        token: minted.token,
-        expires_at: clock::rfc3339(minted.expires),
-        expires_in: minted.expires_in,
-        target: queue.target(),
-    };
-    session.send(&ServerMessage::Admitted { payload }).await
-}
-
 /// Gives the place up, and says so once the log has it.
-async fn leave(queue: &Arc<Queue>, sitting: &mut Sitting) -> End {
-    let Some(visitor) = queue.hall.visitor(sitting.ticket) else {
+pub(super) async fn leave(queue: &Queue, ticket: Ticket) -> End {
+    let Some(visitor) = queue.hall.visitor(ticket) else {
         return End::Ended(EndReason::Left);
     };
     let Ok(mut pending) = queue.appender.append(NodeFact::Left(visitor)) else {
@@ -185,7 +213,7 @@ async fn leave(queue: &Arc<Queue>, sitting: &mut Sitting) -> End {
     };
     match tokio::time::timeout(APPEND_WAIT_MAX, pending.known()).await {
         Ok(Ok(_)) => {
-            queue.hall.end(sitting.ticket, EndReason::Left);
+            queue.hall.end(ticket, EndReason::Left);
             End::Ended(EndReason::Left)
         }
         Ok(Err(_)) | Err(_) => End::Unavailable(ErrorCode::LogUnavailable),
@@ -194,17 +222,17 @@ async fn leave(queue: &Arc<Queue>, sitting: &mut Sitting) -> End {
 
 /// Leaves the seat; unless somebody takes it within a moment, the log is told.
 pub(super) fn leave_seat(queue: &Arc<Queue>, sitting: Sitting) {
-    if !queue.hall.rise(&sitting) {
+    if !queue.hall.rise(sitting) {
         return;
     }
     let queue = Arc::clone(queue);
     crate::shutdown::detached(async move {
         tokio::time::sleep(REFRESH_PAUSE).await;
-        clear_seat(&queue, &sitting);
+        clear_seat(&queue, sitting);
     });
 }
 
-fn clear_seat(queue: &Queue, sitting: &Sitting) {
+fn clear_seat(queue: &Queue, sitting: Sitting) {
     if let Some((visitor, socket)) = queue.hall.clear(sitting) {
         queue.write(NodeFact::Disconnected(visitor, socket));
     }

@@ -10,4 +10,5 @@ pub mod event;
 pub mod feed;
 pub mod ask;
 pub mod socket;
+pub mod frame;
 pub mod token;

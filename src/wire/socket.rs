@@ -188,8 +188,8 @@ pub fn read(text: &str) -> Result<ClientMessage, serde_json::Error> {
     serde_json::from_str(text).map(|Object(message)| message)
 }
 
-/// Writes a server's message.
-pub fn write(message: &ServerMessage) -> String {
-    // Plain structs of texts and numbers: writing them can't fail.
-    serde_json::to_string(message).unwrap_or_default()
+/// Writes a server's message behind what is in `out`.
+pub fn write(out: &mut Vec<u8>, message: &ServerMessage) {
+    // Plain structs of texts and numbers into memory: writing them can't fail.
+    let _ = serde_json::to_writer(out, message);
 }

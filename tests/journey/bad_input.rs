@@ -73,9 +73,7 @@ async fn a_queue_that_there_is_not_is_told_and_an_origin_that_may_not_is_refused
         }
         match tokio_tungstenite::connect_async(request).await {
             Ok((_, response)) => response.status().as_u16(),
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
-                response.status().as_u16()
-            }
+            Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
             Err(error) => panic!("{error}"),
         }
     };

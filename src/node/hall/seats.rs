@@ -3,31 +3,37 @@
 //! A seat outlives its socket for a moment, so that pressing refresh is no fact in the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tokio::sync::mpsc;
 
+use crate::node::hall::pushers::{Handed, Pushers};
 use crate::queue::event::{At, NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::wire::ask::Minted;
-use crate::wire::socket::EndReason;
+use crate::wire::socket::{EndReason, ErrorCode};
 
-/// What a socket is told at most before it reads: it is admitted, it has ended, it is replaced.
+/// What a task is told at most before it listens: it is admitted, it has ended, it is replaced.
 const NOTICES_MAX: usize = 4;
 
 /// What happened to the visitor on a socket.
 #[derive(Debug)]
-pub(super) enum Notice {
+pub(in crate::node) enum Notice {
     /// Their turn.
     Admitted(Minted),
     /// The place is gone.
     Ended(EndReason),
     /// A newer socket has the place.
     Replaced,
+    /// The visitor wanted to leave, and the log did not take it.
+    Unavailable(ErrorCode),
 }
 
 /// The seats of one queue on this node.
-#[derive(Default)]
-pub(super) struct Hall {
+pub(in crate::node) struct Hall {
     seats: Mutex<Seats>,
+    pushers: Arc<Pushers>,
+    /// The queue's number at the pushers.
+    row: u32,
 }
 
 #[derive(Default)]
@@ -42,15 +48,23 @@ struct Seat {
     /// The socket that the log knows.
     socket: Socket,
     sitting: u64,
-    to_socket: Option<mpsc::Sender<Notice>>,
+    to_socket: Option<ToSocket>,
     /// When the seat was last taken over without a fact, by the log's time.
     claimed: Option<At>,
     told: Told,
 }
 
+/// Who tells the visitor.
+enum ToSocket {
+    /// A task of their own.
+    Task(mpsc::Sender<Notice>),
+    /// Their pusher.
+    Pusher,
+}
+
 /// Whether the log's latest word about a visitor is that they are on this seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(in crate::node) enum Told {
     /// As far as is known.
     Yes,
     /// The fact that says so is on its way.
@@ -60,66 +74,92 @@ pub(super) enum Told {
 }
 
 /// A socket's hold on a seat, until another takes it.
-pub(super) struct Sitting {
-    pub(super) ticket: Ticket,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) struct Sitting {
+    pub(in crate::node) ticket: Ticket,
     number: u64,
-    pub(super) notices: mpsc::Receiver<Notice>,
 }
 
+/// A seat that was just taken, and what happens to it.
+pub(in crate::node) type Taken = (Sitting, mpsc::Receiver<Notice>);
+
 impl Hall {
+    /// An empty hall, of the queue with this number at the pushers.
+    pub(in crate::node) fn new(pushers: Arc<Pushers>, row: u32) -> Self {
+        Self { seats: Mutex::default(), pushers, row }
+    }
+
+    /// The queue's number at the pushers.
+    pub(in crate::node) fn row(&self) -> u32 {
+        self.row
+    }
+
+    /// Hands a visitor's socket over to their pusher; it comes back when there is none. Whatever
+    /// happened to the visitor before is in the socket's notices, and what happens from now on
+    /// reaches the pusher after it.
+    pub(in crate::node) fn hand_over(&self, handed: Handed) -> Result<(), Box<Handed>> {
+        let mut seats = self.lock();
+        let sitting = handed.sitting;
+        self.pushers.give(handed)?;
+        let seat = seats.by_ticket.get_mut(&sitting.ticket);
+        if let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) {
+            seat.to_socket = Some(ToSocket::Pusher);
+        }
+        Ok(())
+    }
+
     /// Takes a seat. Whoever was on it is told that they are replaced; `None` when a later socket of
     /// this node has it already.
-    pub(super) fn sit(
+    pub(in crate::node) fn sit(
         &self,
         ticket: Ticket,
         visitor: VisitorId,
         socket: Socket,
         told: Told,
-    ) -> Option<Sitting> {
+    ) -> Option<Taken> {
         let mut seats = self.lock();
         let before = seats.by_ticket.get(&ticket).map(|seat| seat.socket);
         if before.is_some_and(|before| before.node == socket.node && before.number > socket.number)
         {
             return None;
         }
-        let (sitting, to_socket) = seats.next(ticket);
+        let (sitting, to_socket, notices) = seats.next(ticket);
         seats.tickets.insert(visitor, ticket);
-        let number = sitting.number;
         let seat = Seat {
             visitor,
             socket,
-            sitting: number,
+            sitting: sitting.number,
             to_socket: Some(to_socket),
             claimed: None,
             told,
         };
         if let Some(before) = seats.by_ticket.insert(ticket, seat) {
-            before.tell(Notice::Replaced);
+            self.tell(ticket, &before, Notice::Replaced);
         }
-        Some(sitting)
+        Some((sitting, notices))
     }
 
     /// Takes the seat that the visitor has here already; no fact is needed for that. `now` is the
     /// log's time.
-    pub(super) fn take_over(&self, visitor: VisitorId, now: At) -> Option<Sitting> {
+    pub(in crate::node) fn take_over(&self, visitor: VisitorId, now: At) -> Option<Taken> {
         let mut seats = self.lock();
         let ticket = *seats.tickets.get(&visitor)?;
-        let (sitting, to_socket) = seats.next(ticket);
+        let (sitting, to_socket, notices) = seats.next(ticket);
         let seat = seats.by_ticket.get_mut(&ticket)?;
-        seat.tell(Notice::Replaced);
+        self.tell(ticket, seat, Notice::Replaced);
         seat.to_socket = Some(to_socket);
         seat.sitting = sitting.number;
         seat.claimed = Some(now);
-        Some(sitting)
+        Some((sitting, notices))
     }
 
     /// Whether the visitor has a seat here.
-    pub(super) fn sits(&self, visitor: VisitorId) -> bool {
+    pub(in crate::node) fn sits(&self, visitor: VisitorId) -> bool {
         self.lock().tickets.contains_key(&visitor)
     }
 
     /// Leaves the seat empty; false when another socket has it.
-    pub(super) fn rise(&self, sitting: &Sitting) -> bool {
+    pub(in crate::node) fn rise(&self, sitting: Sitting) -> bool {
         let mut seats = self.lock();
         let seat = seats.by_ticket.get_mut(&sitting.ticket);
         let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) else { return false };
@@ -128,7 +168,7 @@ impl Hall {
     }
 
     /// Gives the seat up if it is still empty; the visitor and socket that the log knows.
-    pub(super) fn clear(&self, sitting: &Sitting) -> Option<(VisitorId, Socket)> {
+    pub(in crate::node) fn clear(&self, sitting: Sitting) -> Option<(VisitorId, Socket)> {
         let mut seats = self.lock();
         let seat = seats.by_ticket.get(&sitting.ticket)?;
         if seat.sitting != sitting.number || seat.to_socket.is_some() {
@@ -138,21 +178,21 @@ impl Hall {
     }
 
     /// Tells the visitor with this ticket that their place is gone.
-    pub(super) fn end(&self, ticket: Ticket, reason: EndReason) {
+    pub(in crate::node) fn end(&self, ticket: Ticket, reason: EndReason) {
         if let Some(seat) = self.lock().remove(ticket) {
-            seat.tell(Notice::Ended(reason));
+            self.tell(ticket, &seat, Notice::Ended(reason));
         }
     }
 
     /// Gives a visitor their token.
-    pub(super) fn admit(&self, ticket: Ticket, minted: Minted) {
+    pub(in crate::node) fn admit(&self, ticket: Ticket, minted: Minted) {
         if let Some(seat) = self.lock().by_ticket.get(&ticket) {
-            seat.tell(Notice::Admitted(minted));
+            self.tell(ticket, seat, Notice::Admitted(minted));
         }
     }
 
     /// The fact that brought the visitor to this socket is stored.
-    pub(super) fn stored(&self, ticket: Ticket, socket: Socket, seq: Seq) {
+    pub(in crate::node) fn stored(&self, ticket: Ticket, socket: Socket, seq: Seq) {
         let mut seats = self.lock();
         let seat = seats.by_ticket.get_mut(&ticket).filter(|seat| seat.socket == socket);
         if let Some(seat) = seat.filter(|seat| seat.told == Told::Sent) {
@@ -161,12 +201,12 @@ impl Hall {
     }
 
     /// Whether this socket is the one that the seat stands for in the log.
-    pub(super) fn holds(&self, ticket: Ticket, socket: Socket) -> bool {
+    pub(in crate::node) fn holds(&self, ticket: Ticket, socket: Socket) -> bool {
         self.lock().by_ticket.get(&ticket).is_some_and(|seat| seat.socket == socket)
     }
 
     /// The log says that the visitor came here.
-    pub(super) fn came_here(&self, ticket: Ticket) {
+    pub(in crate::node) fn came_here(&self, ticket: Ticket) {
         if let Some(seat) = self.lock().by_ticket.get_mut(&ticket) {
             seat.told = Told::Yes;
         }
@@ -174,7 +214,7 @@ impl Hall {
 
     /// The log says, by the entry `seq`, that the visitor came to another node at this time. Where
     /// they came here after that, and no fact says so, `tell` is given the fact that does.
-    pub(super) fn came_elsewhere(
+    pub(in crate::node) fn came_elsewhere(
         &self,
         ticket: Ticket,
         seq: Seq,
@@ -191,13 +231,18 @@ impl Hall {
             seat.told = Told::Sent;
             tell(seat.visitor, seat.socket);
         } else if let Some(seat) = seats.remove(ticket) {
-            seat.tell(Notice::Replaced);
+            self.tell(ticket, &seat, Notice::Replaced);
         }
     }
 
     /// The log has the visitor, up to the entry `seq`, as absent. Where they are here, `tell` is given
     /// the fact that says so; an empty seat is given up, so that whoever comes back is written.
-    pub(super) fn went(&self, ticket: Ticket, seq: Seq, tell: impl FnOnce(VisitorId, Socket)) {
+    pub(in crate::node) fn went(
+        &self,
+        ticket: Ticket,
+        seq: Seq,
+        tell: impl FnOnce(VisitorId, Socket),
+    ) {
         let mut seats = self.lock();
         let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
         if !seat.is_older_than(seq) {
@@ -212,18 +257,22 @@ impl Hall {
     }
 
     /// The visitor with this ticket, if they sit here.
-    pub(super) fn visitor(&self, ticket: Ticket) -> Option<VisitorId> {
+    pub(in crate::node) fn visitor(&self, ticket: Ticket) -> Option<VisitorId> {
         self.lock().by_ticket.get(&ticket).map(|seat| seat.visitor)
     }
 
     /// Everyone who sits here, and the tickets.
-    pub(super) fn visitors(&self) -> Vec<(Ticket, VisitorId)> {
+    pub(in crate::node) fn visitors(&self) -> Vec<(Ticket, VisitorId)> {
         self.lock().by_ticket.iter().map(|(ticket, seat)| (*ticket, seat.visitor)).collect()
     }
 
     /// Every seat is this node's from now on: `tell` is given the facts about those that were of
     /// another id.
-    pub(super) fn rename(&self, node: NodeId, mut tell: impl FnMut(Ticket, VisitorId, Socket)) {
+    pub(in crate::node) fn rename(
+        &self,
+        node: NodeId,
+        mut tell: impl FnMut(Ticket, VisitorId, Socket),
+    ) {
         for (ticket, seat) in &mut self.lock().by_ticket {
             if seat.socket.node != node {
                 seat.socket.node = node;
@@ -233,16 +282,39 @@ impl Hall {
         }
     }
 
+    /// Tells the socket with this sitting something, if the seat is still its.
+    pub(in crate::node) fn tell_sitting(&self, sitting: Sitting, notice: Notice) {
+        let seats = self.lock();
+        let seat = seats.by_ticket.get(&sitting.ticket);
+        if let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) {
+            self.tell(sitting.ticket, seat, notice);
+        }
+    }
+
+    fn tell(&self, ticket: Ticket, seat: &Seat, notice: Notice) {
+        match &seat.to_socket {
+            Some(ToSocket::Pusher) => {
+                let sitting = Sitting { ticket, number: seat.sitting };
+                self.pushers.tell(self.row, sitting, notice);
+            }
+            Some(ToSocket::Task(task)) => {
+                // A socket that reads none of its notices is dropped at its deadline.
+                let _ = task.try_send(notice);
+            }
+            None => {}
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seats {
-    fn next(&mut self, ticket: Ticket) -> (Sitting, mpsc::Sender<Notice>) {
+    fn next(&mut self, ticket: Ticket) -> (Sitting, ToSocket, mpsc::Receiver<Notice>) {
         self.sittings += 1;
-        let (to_socket, notices) = mpsc::channel(NOTICES_MAX);
-        (Sitting { ticket, number: self.sittings, notices }, to_socket)
+        let (task, notices) = mpsc::channel(NOTICES_MAX);
+        (Sitting { ticket, number: self.sittings }, ToSocket::Task(task), notices)
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Seat> {
@@ -259,13 +331,6 @@ impl Seat {
             Told::Yes => true,
             Told::Sent => false,
             Told::Stored(stored) => stored < seq,
-        }
-    }
-
-    fn tell(&self, notice: Notice) {
-        if let Some(to_socket) = &self.to_socket {
-            // A socket that reads none of its notices is dropped at its deadline.
-            let _ = to_socket.try_send(notice);
         }
     }
 }

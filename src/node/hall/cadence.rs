@@ -1,0 +1,125 @@
+//! How often a visitor is told where they stand.
+//!
+//! Near the front every change is told at once. Further back numbers move faster than anyone reads
+//! them, so there is a pause between two of them; a visitor who was told nothing for that long hears
+//! the next change at once. Nobody's number is older than their pause and one [`TICK`].
+
+use std::time::Duration;
+
+use crate::node::places::Standpoint;
+use crate::queue::event::Ticket;
+
+/// While somebody has news coming, the line is walked this often. A frame of the feed comes no more
+/// often either.
+pub(super) const TICK: Duration = Duration::from_millis(25);
+
+/// Up to so many places ahead, every change is told at once: these people watch the number.
+const FRONT_PLACES: u32 = 100;
+/// Pauses further back: for so many places ahead at most, so many milliseconds.
+const PAUSES: [(u32, u32); 2] = [(1_000, 250), (10_000, 1_000)];
+/// The pause behind all of these.
+const PAUSE_MILLIS_MAX: u32 = 2_000;
+/// What does not move the visitor (how many wait in all, the estimate) is told with the next number,
+/// or by itself after this.
+const ASIDE_MILLIS: u32 = 2_000;
+/// Pauses are up to a quarter longer, differently for each visitor: those who were told in one moment
+/// are not all due in one moment again.
+const JITTER: u32 = 4;
+
+/// What a visitor is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// Where they stand.
+    pub(super) point: Standpoint,
+    /// Which version of what all are told alike: state, reason, staleness.
+    pub(super) words: u32,
+}
+
+/// Whether a visitor is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing is new.
+    Never,
+    /// There is news, but they heard some only just now.
+    Later,
+    /// It is time.
+    Now,
+}
+
+/// Whether a visitor who was told `told` so many milliseconds ago is to be told `now`.
+pub(super) fn due(ticket: Ticket, told: &Numbers, now: &Numbers, millis: u32) -> Due {
+    if told == now {
+        return Due::Never;
+    }
+    let pause = if told.words != now.words {
+        // What the operator says, and whether the numbers can be trusted, is news for everyone.
+        0
+    } else if told.point.ahead != now.point.ahead {
+        pause(now.point.ahead)
+    } else {
+        pause(now.point.ahead).max(ASIDE_MILLIS)
+    };
+    if millis >= with_jitter(pause, ticket) { Due::Now } else { Due::Later }
+}
+
+fn pause(ahead: u32) -> u32 {
+    if ahead <= FRONT_PLACES {
+        return 0;
+    }
+    let nearer = PAUSES.iter().find(|(places, _)| ahead <= *places);
+    nearer.map_or(PAUSE_MILLIS_MAX, |(_, millis)| *millis)
+}
+
+/// `millis` and up to a quarter more, always the same for one ticket.
+pub(super) fn with_jitter(millis: u32, ticket: Ticket) -> u32 {
+    // Fibonacci hashing: neighbours get values far apart.
+    let hash = ticket.0.wrapping_mul(0x9e37_79b9) >> 24;
+    millis + millis / JITTER * hash / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(ahead: u32) -> Numbers {
+        let point = Standpoint { ahead, waiting: 50_000, seconds: Some(60) };
+        Numbers { point, words: 1 }
+    }
+
+    /// For how many milliseconds the one with this ticket is not told of the change.
+    fn pause_of(ticket: u32, told: Numbers, now: Numbers) -> u32 {
+        (0..).find(|millis| due(Ticket(ticket), &told, &now, *millis) == Due::Now).unwrap()
+    }
+
+    #[test]
+    fn the_front_hears_every_change_and_the_rest_no_later_than_stated() {
+        for (ahead, least, most) in [
+            (0, 0, 0),
+            (100, 0, 0),
+            (101, 250, 312),
+            (1_000, 250, 312),
+            (1_001, 1_000, 1_250),
+            (10_000, 1_000, 1_250),
+            (10_001, 2_000, 2_500),
+            (u32::MAX - 1, 2_000, 2_500),
+        ] {
+            let pauses =
+                (0..300).map(|ticket| pause_of(ticket, numbers(ahead + 1), numbers(ahead)));
+            let pauses: Vec<u32> = pauses.collect();
+            assert!(pauses.iter().all(|pause| (least..=most).contains(pause)), "{ahead} ahead");
+            let different: std::collections::BTreeSet<u32> = pauses.into_iter().collect();
+            assert!(least == 0 || different.len() > 50, "{ahead} ahead: spread");
+        }
+    }
+
+    #[test]
+    fn what_all_are_told_alike_comes_at_once_and_what_moves_nobody_comes_aside() {
+        let told = numbers(20_000);
+        assert_eq!(pause_of(1, told, Numbers { words: 2, ..told }), 0);
+        let front = numbers(3);
+        let aside = Standpoint { waiting: 50_001, ..front.point };
+        let aside = Numbers { point: aside, ..front };
+        assert!((2_000..=2_500).contains(&pause_of(1, front, aside)));
+        assert_eq!(due(Ticket(1), &told, &told, u32::MAX), Due::Never);
+    }
+}

@@ -1,0 +1,237 @@
+//! The sockets of one pusher: numbered slots, used again when a socket has ended. A key carries the
+//! slot's generation, so that news of a socket that has ended never reaches the one after it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::http::Place;
+use crate::node::allowance::Allowance;
+use crate::node::hall::cadence::Numbers;
+use crate::node::hall::seats::Sitting;
+use crate::wire::frame::Inbound;
+
+/// Slots are made in pages, which never move: growing copies nothing and leaves nothing half empty.
+const PAGE_SLOTS: usize = 256;
+
+/// Bytes that one socket may leave unsent: a token, an end, a close, and the rest of one update.
+/// One that has more to read is dropped.
+const UNSENT_BYTES_MAX: usize = 8 * 1024;
+
+/// A slot of a pusher, of one socket only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) slot: u32,
+    generation: u32,
+}
+
+/// What a pusher has of one socket. Instants are milliseconds since the pusher began.
+pub(super) struct Slot {
+    pub(super) socket: OwnedFd,
+    pub(super) row: u32,
+    pub(super) sitting: Sitting,
+    /// What was last said, and when.
+    pub(super) told: Option<Numbers>,
+    pub(super) told_at: u32,
+    /// When there was last a sign of life.
+    pub(super) heard_at: u32,
+    /// When it was last asked for one.
+    pub(super) pinged_at: u32,
+    /// Since when it takes nothing.
+    pub(super) blocked_since: Option<u32>,
+    pub(super) stage: Stage,
+    pub(super) allowance: Allowance,
+    /// Of whole frames, what the socket did not take yet.
+    #[expect(clippy::box_collection, reason = "nearly always none, and then a third as large")]
+    unsent: Option<Box<Vec<u8>>>,
+    pub(super) inbound: Option<Box<Inbound>>,
+    #[expect(dead_code, reason = "held, not read")]
+    place: Option<Place>,
+}
+
+/// How far a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Waiting, or with a token.
+    Here,
+    /// LEAVE was said; the log does not have it yet.
+    Leaving,
+    /// All is said; the other side's close is waited for.
+    Closing,
+}
+
+/// The other side is not there any more, or takes too little of what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost;
+
+impl Slot {
+    pub(super) fn new(
+        socket: OwnedFd,
+        row: u32,
+        sitting: Sitting,
+        now: u32,
+        place: Option<Place>,
+    ) -> Self {
+        Self {
+            socket,
+            row,
+            sitting,
+            told: None,
+            told_at: now,
+            heard_at: now,
+            pinged_at: now,
+            blocked_since: None,
+            stage: Stage::Here,
+            allowance: Allowance::default(),
+            unsent: None,
+            inbound: None,
+            place,
+        }
+    }
+
+    /// Sends what must arrive: behind whatever waits already.
+    pub(super) fn send(&mut self, bytes: &[u8], now: u32) -> Result<(), Lost> {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.extend_from_slice(bytes);
+            return if unsent.len() > UNSENT_BYTES_MAX { Err(Lost) } else { Ok(()) };
+        }
+        let sent = self.send_now(bytes)?;
+        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.unsent = Some(Box::new(rest.to_vec()));
+            self.blocked_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Sends what something newer may replace; false when the socket takes nothing now.
+    pub(super) fn offer(&mut self, bytes: &[u8], now: u32) -> Result<bool, Lost> {
+        if self.blocked_since.is_some() {
+            return Ok(false);
+        }
+        let sent = self.send_now(bytes)?;
+        if sent == 0 {
+            self.blocked_since = Some(now);
+            return Ok(false);
+        }
+        // What has begun must be finished.
+        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.unsent = Some(Box::new(rest.to_vec()));
+            self.blocked_since = Some(now);
+        }
+        Ok(true)
+    }
+
+    /// Sends what waits; true when nothing is left of it.
+    pub(super) fn flush(&mut self) -> Result<bool, Lost> {
+        if let Some(mut unsent) = self.unsent.take() {
+            let sent = self.send_now(&unsent)?;
+            if sent < unsent.len() {
+                unsent.drain(..sent);
+                self.unsent = Some(unsent);
+                return Ok(false);
+            }
+        }
+        self.blocked_since = None;
+        Ok(true)
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> Result<usize, Lost> {
+        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => Ok(sent),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Ok(0),
+            Err(_) => Err(Lost),
+        }
+    }
+}
+
+/// The slots.
+#[derive(Default)]
+pub(super) struct Slots {
+    pages: Vec<Vec<Reused>>,
+    free: Vec<u32>,
+    used: usize,
+}
+
+struct Reused {
+    generation: u32,
+    slot: Option<Slot>,
+}
+
+impl Slots {
+    /// How many are used.
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Puts a socket into a free slot.
+    pub(super) fn insert(&mut self, slot: Slot) -> Key {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => self.grow(),
+        };
+        self.used += 1;
+        let mut generation = 0;
+        if let Some(place) = self.place(number) {
+            place.slot = Some(slot);
+            generation = place.generation;
+        }
+        Key { slot: number, generation }
+    }
+
+    /// Takes a socket out; its slot is used again under another key.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Slot> {
+        let place = self.place(number)?;
+        let slot = place.slot.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.used -= 1;
+        self.free.push(number);
+        Some(slot)
+    }
+
+    /// The socket in a slot.
+    pub(super) fn get(&mut self, number: u32) -> Option<&mut Slot> {
+        self.place(number)?.slot.as_mut()
+    }
+
+    /// The socket in a slot, and its key.
+    pub(super) fn entry(&mut self, number: u32) -> Option<(Key, &mut Slot)> {
+        let place = self.place(number)?;
+        let key = Key { slot: number, generation: place.generation };
+        place.slot.as_mut().map(|slot| (key, slot))
+    }
+
+    /// The slot of a key, while its socket is in it.
+    pub(super) fn find(&mut self, key: Key) -> Option<u32> {
+        self.entry(key.slot).is_some_and(|(found, _)| found == key).then_some(key.slot)
+    }
+
+    fn place(&mut self, number: u32) -> Option<&mut Reused> {
+        let number = usize::try_from(number).ok()?;
+        self.pages.get_mut(number / PAGE_SLOTS)?.get_mut(number % PAGE_SLOTS)
+    }
+
+    fn grow(&mut self) -> u32 {
+        if self.pages.last().is_none_or(|page| page.len() == PAGE_SLOTS) {
+            self.pages.push(Vec::with_capacity(PAGE_SLOTS));
+        }
+        let before = (self.pages.len() - 1) * PAGE_SLOTS;
+        let Some(page) = self.pages.last_mut() else { return 0 };
+        page.push(Reused { generation: 0, slot: None });
+        // A process has fewer descriptors.
+        u32::try_from(before + page.len() - 1).unwrap_or(u32::MAX)
+    }
+}
+
+impl Key {
+    /// As it is registered with epoll.
+    pub(super) fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The key that was registered.
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a key")]
+    pub(super) fn from_u64(key: u64) -> Self {
+        Self { slot: key as u32, generation: (key >> 32) as u32 }
+    }
+}

@@ -2,12 +2,14 @@
 //! and checked in one place, so that a wrong one is named by its key with what is allowed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ipnet::IpNet;
 
 use crate::admission::signer::Signer;
+use crate::http::door;
 use crate::ids;
 use crate::log::stream::Limits;
 use crate::queue::policy::origin_of;
@@ -103,6 +105,12 @@ settings! {
     issuer, "ANTEROOM_ISSUER";
     /// The origin under which visitors reach the nodes, where they don't name it themselves
     public_url, "ANTEROOM_PUBLIC_URL";
+    /// Visitors on one node at once [default: its limit of descriptors less 2,000]
+    sockets_max, "ANTEROOM_SOCKETS_MAX";
+    /// Connections at once of one address, or of one IPv6 network of 64 bits [default: 1000]
+    connections_per_address, "ANTEROOM_CONNECTIONS_PER_ADDRESS";
+    /// Networks of proxies whose X-Forwarded-For is believed [default: 127.0.0.0/8,::1/128]
+    trusted_proxies, "ANTEROOM_TRUSTED_PROXIES";
     /// Threads that tell visitors where they stand; 0 is a task for each socket [default: one a core]
     pushers, "ANTEROOM_PUSHERS";
     /// Bytes that the log of one queue may hold [default: 1073741824]
@@ -121,6 +129,10 @@ pub struct Config {
     values: BTreeMap<String, String>,
 }
 
+/// A school or a company may send this many at once; one who sends more is no visitor.
+const PER_ADDRESS_DEFAULT: usize = 1_000;
+/// A proxy on this machine. Without one, whoever comes from here is on this machine, too.
+const TRUSTED_DEFAULT: &str = "127.0.0.0/8,::1/128";
 /// More threads than this find no cores.
 const PUSHERS_MAX: usize = 256;
 const STREAM_BYTES_MIN: i64 = 1024 * 1024;
@@ -223,6 +235,34 @@ impl Config {
             return Ok(Some(url.to_owned()));
         }
         Err(self.wrong("public_url", "an origin like https://queue.example, without a path"))
+    }
+
+    /// How many may come in to a node.
+    pub fn door(&self) -> Result<door::Limits, ConfigError> {
+        let number = |key: &str| match self.text(key) {
+            None => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(number) if number > 0 => Ok(Some(number)),
+                Ok(_) | Err(_) => Err(self.wrong(key, "a whole number, at least 1")),
+            },
+        };
+        let sockets = number("sockets_max")?;
+        let per_address = number("connections_per_address")?.unwrap_or(PER_ADDRESS_DEFAULT);
+        let trusted = self.text("trusted_proxies").unwrap_or(TRUSTED_DEFAULT);
+        let nets = trusted.split(',').map(str::trim).filter(|net| !net.is_empty());
+        let nets = nets.map(|net| net.parse().or_else(|_| net.parse::<IpAddr>().map(IpNet::from)));
+        let nets: Result<Vec<IpNet>, _> = nets.collect();
+        let allowed = "addresses or networks like 10.0.0.0/8, with commas between them";
+        let nets = nets.map_err(|_| self.wrong("trusted_proxies", allowed))?;
+        Ok(door::Limits::of_process(sockets, per_address, nets))
+    }
+
+    /// Those of these keys that are given, as flags for another process.
+    pub fn as_flags(&self, keys: &[&str]) -> Vec<String> {
+        let given = keys.iter().filter_map(|key| self.text(key).map(|value| (key, value)));
+        given
+            .flat_map(|(key, value)| [format!("--{}", key.replace('_', "-")), value.to_owned()])
+            .collect()
     }
 
     /// How many threads tell visitors where they stand.

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,10 +17,13 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::shutdown::Shutdown;
+
+pub mod door;
+
+use door::{Door, Handshake, Place, Refused};
 
 /// A request's head must be here within this.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -27,25 +31,21 @@ const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request must have come and be answered within this; the slowest wait for the log is less.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Whoever found no room is told to come back after this.
+const REFUSED_SECONDS: u32 = 10;
 /// Pause after accepting failed, which happens when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until asked to stop; then finishes the requests under way. At most
-/// `connections_max` at once: further ones wait in the listener's backlog.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    connections_max: usize,
-    shutdown: Shutdown,
-) {
-    let places = std::sync::Arc::new(Semaphore::new(connections_max));
+/// Serves `router` until asked to stop; then finishes the requests under way. No more come in than the
+/// door allows.
+pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>, shutdown: Shutdown) {
     loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+        let arrived = tokio::select! {
+            arrived = accept(&listener, &door) => arrived,
             () = shutdown.stopped() => return,
         };
-        let Some((stream, place)) = accepted else { continue };
-        let service = service(router.clone(), Place(std::sync::Arc::new(place)));
+        let Some((stream, arrived)) = arrived else { continue };
+        let service = service(router.clone(), arrived);
         let stopping = shutdown.clone();
         shutdown.spawn(async move {
             let connection = http1::Builder::new()
@@ -69,19 +69,28 @@ pub async fn serve(
     }
 }
 
-/// A connection's place among those that there may be at once. Each request carries it; whoever takes
-/// the connection over keeps it.
+/// A connection that has come in. Each of its requests carries it; whoever takes the connection over
+/// takes its place with it.
 #[derive(Clone, Debug)]
-pub struct Place(
-    #[expect(dead_code, reason = "held, not read")] std::sync::Arc<OwnedSemaphorePermit>,
-);
+pub struct Arrived {
+    held: Arc<Mutex<Option<(Place, Handshake)>>>,
+    refused: Option<Refused>,
+}
+
+impl Arrived {
+    /// The connection's place, for the one who takes it over; only once.
+    pub fn take(&self) -> Option<(Place, Handshake)> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// The router, with the connection's place in each request and a bound on the time of its answer.
+/// The router, with what is known of the connection in each request and a bound on the time of its
+/// answer.
 fn service(
     router: Router,
-    place: Place,
+    arrived: Arrived,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response,
@@ -90,7 +99,10 @@ fn service(
 > {
     let router = TowerToHyperService::new(router);
     service_fn(move |mut request: Request<Incoming>| -> Answer {
-        request.extensions_mut().insert(place.clone());
+        if let Some(refused) = arrived.refused {
+            return Box::pin(async move { Ok(Problem::from(refused).into_response()) });
+        }
+        request.extensions_mut().insert(arrived.clone());
         let answer = router.call(request);
         Box::pin(async move {
             let answer = tokio::time::timeout(ANSWER_WAIT_MAX, answer).await;
@@ -129,24 +141,35 @@ fn as_problem(answer: Response) -> Response {
     allow.into_iter().fold(problem, |it, allow| it.with(header::ALLOW, allow)).into_response()
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &std::sync::Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, OwnedSemaphorePermit)> {
-    let place = std::sync::Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, door: &Arc<Door>) -> Option<(TcpStream, Arrived)> {
+    let (mut place, handshake) = door.room().await?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Messages are small and each is wanted at once.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "no delay could not be set");
             }
-            Some((stream, place))
+            let refused = place.count_peer(peer.ip()).err();
+            let held = Arc::new(Mutex::new(Some((place, handshake))));
+            Some((stream, Arrived { held, refused }))
         }
         Err(error) => {
             tracing::warn!(%error, "no connection could be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        let problem = match refused {
+            Refused::Address => Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail),
+            Refused::Sockets => Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_full", detail),
+        };
+        let close = HeaderValue::from_static("close");
+        problem.retry_after(REFUSED_SECONDS).with(header::CONNECTION, close)
     }
 }
 

@@ -42,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 issuer: config.issuer(),
                 public_url: config.public_url()?,
                 listen,
+                limits: config.door()?,
                 pushers: config.pushers()?,
             };
             node::run(log, config, shutdown).await

@@ -31,7 +31,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("jsonwebtoken::", &["wire/token.rs", "admission/signer.rs"]),
     ("tungstenite", &["wire/frame.rs"]),
     ("hyper::", &["http.rs", "node/api.rs"]),
-    ("rustix::", &["up/", "node/hall/", "node/session.rs"]),
+    ("rustix::", &["up/", "node/hall/", "node/session.rs", "http/door.rs"]),
     ("SystemTime", &["clock.rs"]),
     ("Instant::now", &["clock.rs"]),
     ("env::var", &["up/lifeline.rs"]),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
+use crate::http::door::{self, Door};
 use crate::log::connection::Log;
 use crate::log::stream::{Limits, StreamError};
 use crate::log::subjects::{self, QueueId};
@@ -30,7 +31,7 @@ use signer::Signer;
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
 /// Until the log answers at all.
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Connections on the operator listener.
+/// Connections on the operator listener; no more than these from one operator's machine either.
 const OPERATOR_CONNECTIONS_MAX: usize = 256;
 
 /// What the role needs besides the log.
@@ -76,12 +77,13 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     };
     gate::serve(&workers).await?;
     let router = operator::router(workers.clone(), config.operator_token);
-    shutdown.spawn(crate::http::serve(
-        config.operator,
-        router,
-        OPERATOR_CONNECTIONS_MAX,
-        shutdown.clone(),
-    ));
+    let door = Door::new(door::Limits {
+        connections: OPERATOR_CONNECTIONS_MAX,
+        sockets: 0,
+        per_address: OPERATOR_CONNECTIONS_MAX,
+        trusted_proxies: Vec::new(),
+    });
+    shutdown.spawn(crate::http::serve(config.operator, router, door, shutdown.clone()));
     let mut configured = log
         .listen(subjects::stored_configured())
         .await

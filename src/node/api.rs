@@ -97,15 +97,23 @@ async fn socket(
         let detail = "This origin may not open a socket here.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin_refused", detail));
     }
-    let place = request.extensions_mut().remove::<http::Place>();
+    let arrived = request.extensions_mut().remove::<http::Arrived>();
+    let Some((mut place, handshake)) = arrived.and_then(|arrived| arrived.take()) else {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "This is a socket already.",
+        ));
+    };
+    place.count_socket(request.headers())?;
     let upgrade = hyper::upgrade::on(&mut request);
     let serving = Arc::clone(&node);
     node.shutdown.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let session = Session::new(parts.io.into_inner(), &parts.read_buf, place);
+        let session = Session::new(parts.io.into_inner(), &parts.read_buf, Some(place));
         match queue {
-            Some(queue) => entry::serve(serving, queue, session).await,
+            Some(queue) => entry::serve(serving, queue, session, handshake).await,
             // Said on the socket: a page can't read why an upgrade was refused.
             None => ending::finish(session, End::UnknownQueue).await,
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::door::Handshake;
 use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
@@ -23,9 +24,15 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// Serves one socket from its first message to its end.
-pub(super) async fn serve(node: Arc<Node>, queue: Arc<Queue>, mut session: Session) {
+/// Serves one socket from its first message, with which its handshake is over.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    queue: Arc<Queue>,
+    mut session: Session,
+    handshake: Handshake,
+) {
     let first = tokio::time::timeout(FIRST_MESSAGE_MAX, session.next()).await;
+    drop(handshake);
     let arrived = match first {
         Ok(Ok(Came::Message(ClientMessage::Join { join_key }))) => {
             join(&node, &queue, &mut session, join_key.as_deref()).await

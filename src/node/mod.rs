@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
+use crate::http::door::{Door, Limits};
 use crate::ids;
 use crate::log::append::{AppendError, Appender, NodeFact};
 use crate::log::connection::Log;
@@ -39,9 +40,6 @@ use places::View;
 const APPEND_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Heartbeats: admission counts ten missed ones as death.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// Connections at once, sockets and requests: what a process' descriptors allow, less those that
-/// the process needs for itself.
-const CONNECTIONS_MAX: usize = 19_000;
 /// Pause before a visitor's return that the log did not take is handed over again.
 const ASSERT_AGAIN: Duration = Duration::from_secs(1);
 /// A queue that nobody knew is not asked for again within this.
@@ -59,6 +57,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Where visitors are listened to.
     pub listen: TcpListener,
+    /// How many may come in.
+    pub limits: Limits,
     /// Threads that tell visitors where they stand; with none, each socket has a task.
     pub pushers: usize,
 }
@@ -76,6 +76,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         ids: RwLock::new(vec![ids::node()]),
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
+        door: Door::new(config.limits),
         pushers: Arc::new(Pushers::start(config.pushers, &shutdown)?),
         unknown: Mutex::default(),
         stopped: Mutex::default(),
@@ -85,7 +86,8 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     let feed = feed.ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
     shutdown.spawn(feed::follow(Arc::clone(&node), feed));
     let router = api::router(Arc::clone(&node));
-    shutdown.spawn(crate::http::serve(config.listen, router, CONNECTIONS_MAX, shutdown.clone()));
+    let door = Arc::clone(&node.door);
+    shutdown.spawn(crate::http::serve(config.listen, router, door, shutdown.clone()));
     let mut beat = tokio::time::interval(BEAT_EVERY);
     loop {
         tokio::select! {
@@ -105,6 +107,7 @@ struct Node {
     ids: RwLock<Vec<NodeId>>,
     sockets: AtomicU64,
     queues: RwLock<BTreeMap<QueueId, Arc<Queue>>>,
+    door: Arc<Door>,
     pushers: Arc<Pushers>,
     unknown: Mutex<BTreeMap<QueueId, Instant>>,
     /// Queues of which a projector said that it goes no further, why, and when it last said so.
@@ -244,6 +247,9 @@ impl Node {
         }
         if self.shutdown.is_stopping() {
             reasons.push("stopping".to_owned());
+        }
+        if self.door.is_full() {
+            reasons.push("there is no room for another visitor".to_owned());
         }
         let now = clock::monotonic();
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);

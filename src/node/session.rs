@@ -7,7 +7,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::clock;
-use crate::http::Place;
+use crate::http::door::Place;
 use crate::node::allowance::Allowance;
 use crate::wire::frame::{self, Broken, CloseCode, Inbound, Said};
 use crate::wire::socket::{self, ClientMessage, ErrorCode, ErrorPayload, ServerMessage};

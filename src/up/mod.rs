@@ -28,6 +28,10 @@ const PORT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often readiness is asked for.
 const READY_ASK_EVERY: Duration = Duration::from_millis(50);
 
+/// What is handed on to the node as it was given.
+const NODE_FLAGS: [&str; 4] =
+    ["pushers", "sockets_max", "connections_per_address", "trusted_proxies"];
+
 /// What `up` was told besides its configuration.
 pub struct Told {
     /// Say that it is ready as one line of JSON.
@@ -53,6 +57,8 @@ pub fn run(config: &Config, told: &Told) -> anyhow::Result<()> {
     };
     config.limits()?;
     config.public_url()?;
+    config.door()?;
+    config.pushers()?;
     nats::configure(&folder, addresses.nats)?;
     let programs = programs(&folder, config, &nats_server, &addresses)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -131,6 +137,7 @@ fn programs(
     if let Some(url) = config.public_url()? {
         node.extend(["--public-url".to_owned(), url]);
     }
+    node.extend(config.as_flags(&NODE_FLAGS));
     let admission = vec![
         "--operator-listen".to_owned(),
         addresses.operators.to_string(),

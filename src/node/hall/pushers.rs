@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
 
-use crate::http::Place;
+use crate::http::door::Place;
 use crate::node::Queue;
 use crate::node::hall::pusher::Pusher;
 use crate::node::hall::seats::{Notice, Sitting};

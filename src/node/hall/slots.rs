@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use crate::http::Place;
+use crate::http::door::Place;
 use crate::node::allowance::Allowance;
 use crate::node::hall::cadence::Numbers;
 use crate::node::hall::seats::Sitting;

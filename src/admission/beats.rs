@@ -14,6 +14,7 @@ use crate::log::connection::Log;
 use crate::log::subjects;
 use crate::queue::event::NodeId;
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 use crate::wire;
 
 /// A node that is not heard for this long is lost. Ten beats.
@@ -25,6 +26,9 @@ const PULSE_MAX: Duration = Duration::from_secs(2);
 /// A node that nobody asks about and that is not heard is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
+/// A node's counts are some kilobytes.
+const COUNTS_BYTES_MAX: usize = 64 * 1024;
+
 /// When each node was heard last, and since when we can hear.
 pub(super) struct Beats {
     heard: Mutex<Heard>,
@@ -34,6 +38,8 @@ pub(super) struct Beats {
 struct Heard {
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
+    /// What each counted, as it last said.
+    counts: BTreeMap<NodeId, String>,
     /// Our own last beat that came back.
     pulse: Option<Instant>,
     /// Since when they have come back without a stall.
@@ -57,7 +63,7 @@ impl Beats {
                 tokio::select! {
                     beat = beats.next() => match beat {
                         Some(beat) if beat.subject == own => listening.pulse(),
-                        Some(beat) => listening.hear(&beat.subject),
+                        Some(beat) => listening.hear(&beat.subject, &beat.payload),
                         None => return,
                     },
                     _ = pulse.tick() => log.say(own.clone(), Vec::new()).await,
@@ -79,13 +85,31 @@ impl Beats {
         now.duration_since(last.max(since)) > SILENCE_MAX
     }
 
-    fn hear(&self, subject: &str) {
+    /// The counts of every node that is heard, as Prometheus text.
+    pub(super) fn counts(&self) -> String {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::monotonic();
+        let is_there = |node: &NodeId| {
+            heard.nodes.get(node).is_some_and(|last| now.duration_since(*last) <= SILENCE_MAX)
+        };
+        let counts = heard.counts.iter().filter(|(node, _)| is_there(node));
+        telemetry::merge(counts.map(|(_, text)| text.as_str()))
+    }
+
+    fn hear(&self, subject: &str, payload: &[u8]) {
         let node = subject.strip_prefix(&subjects::beat("node", "")).and_then(wire::id::parse);
         let Some(node) = node.map(NodeId) else { return };
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::monotonic();
         heard.nodes.insert(node, now);
         heard.nodes.retain(|_, last| now.duration_since(*last) <= FORGET_AFTER);
+        let Heard { nodes, counts, .. } = &mut *heard;
+        counts.retain(|node, _| nodes.contains_key(node));
+        if payload.len() <= COUNTS_BYTES_MAX
+            && let Ok(text) = std::str::from_utf8(payload)
+        {
+            counts.insert(node, text.to_owned());
+        }
     }
 
     fn pulse(&self) {

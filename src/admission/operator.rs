@@ -31,6 +31,7 @@ const REASON_CHARS_MAX: usize = 300;
 pub(super) fn router(workers: Workers, token: String) -> Router {
     let guard = axum::middleware::from_fn_with_state(token, authenticate);
     Router::new()
+        .route("/metrics", get(metrics))
         .route("/admin/queues", get(list))
         .route("/admin/queues/{queue}", get(show).put(put))
         .route("/admin/queues/{queue}/stats", get(show))
@@ -63,6 +64,12 @@ async fn authenticate(
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// What every node counts, in Prometheus' text format.
+async fn metrics(State(workers): State<Workers>) -> Response {
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], workers.beats.counts()).into_response()
 }
 
 async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
@@ -69,6 +70,8 @@ pub struct Door {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     counted: Mutex<Counted>,
+    /// Connections that were answered with nothing but why they may not come in.
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +90,16 @@ pub enum Refused {
     /// All places for sockets are taken.
     #[error("this node has as many visitors as it can serve")]
     Sockets,
+}
+
+impl Refused {
+    /// In a word, as it is counted.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Sockets => "node_full",
+        }
+    }
 }
 
 /// A connection's place. Dropped, it is free again.
@@ -109,6 +122,7 @@ impl Door {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             limits,
             counted: Mutex::default(),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -124,6 +138,11 @@ impl Door {
     /// Whether there is no room for another visitor.
     pub fn is_full(&self) -> bool {
         self.counted().sockets >= self.limits.sockets
+    }
+
+    /// Connections of addresses that had too many, so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Handshakes under way.
@@ -153,7 +172,12 @@ impl Door {
 impl Place {
     /// Counts this connection for the address that it comes from, unless that is a trusted proxy.
     pub(super) fn count_peer(&mut self, peer: IpAddr) -> Result<(), Refused> {
-        if self.door.is_trusted(peer) { Ok(()) } else { self.count(peer) }
+        if self.door.is_trusted(peer) {
+            return Ok(());
+        }
+        self.count(peer).inspect_err(|_| {
+            self.door.refused.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     /// Counts this connection as a visitor's socket: for the one on whose behalf a trusted proxy asks,

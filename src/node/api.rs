@@ -18,6 +18,7 @@ use crate::clock;
 use crate::http::{self, Problem};
 use crate::ids;
 use crate::log::talk::AskError;
+use crate::node::counts;
 use crate::node::ending::{self, End};
 use crate::node::entry;
 use crate::node::session::Session;
@@ -82,6 +83,7 @@ async fn socket(
     let asked = wants(header::CONNECTION, "upgrade") && wants(header::UPGRADE, "websocket");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let (true, Some(b"13"), Some(key)) = (asked, version, key) else {
+        counts::refused("no_upgrade");
         let detail = "A WebSocket (version 13) is expected here.";
         let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail);
         return Err(problem.with(header::UPGRADE, HeaderValue::from_static("websocket")));
@@ -90,10 +92,14 @@ async fn socket(
         Ok(queue) => Some(queue),
         Err(NoQueue::Unknown) => None,
         // The client comes back as after any loss, soon at first.
-        Err(NoQueue::Unavailable) => return Err(no_queue(NoQueue::Unavailable)),
+        Err(NoQueue::Unavailable) => {
+            counts::refused("unavailable");
+            return Err(no_queue(NoQueue::Unavailable));
+        }
     };
     let allowed = queue.as_ref().is_some_and(|queue| is_allowed_origin(queue, headers));
     if !allowed && !is_own_origin(&node, headers) {
+        counts::refused("origin");
         let detail = "This origin may not open a socket here.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin_refused", detail));
     }
@@ -105,7 +111,11 @@ async fn socket(
             "This is a socket already.",
         ));
     };
-    place.count_socket(request.headers())?;
+    if let Err(refused) = place.count_socket(request.headers()) {
+        counts::refused(refused.reason());
+        return Err(refused.into());
+    }
+    counts::handshake();
     let upgrade = hyper::upgrade::on(&mut request);
     let serving = Arc::clone(&node);
     node.shutdown.spawn(async move {

@@ -30,6 +30,10 @@ pub(super) enum End {
     Going(u64),
     /// The socket is gone.
     Gone,
+    /// Nothing was heard of it for too long.
+    Silent,
+    /// It took nothing for too long.
+    NotReading,
 }
 
 impl From<Gone> for End {
@@ -50,6 +54,40 @@ impl End {
     /// This node is going. `number` is any that differs between visitors, to spread their return.
     pub(super) fn going(number: u64) -> Self {
         Self::Going(1 + number % SPREAD_SECONDS)
+    }
+
+    /// Whether somebody is turned away who is not in line, and has not been.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::UnknownQueue
+            | Self::UnknownConnection
+            | Self::Full
+            | Self::Unavailable(_) => true,
+            Self::Ended(_)
+            | Self::Replaced
+            | Self::Going(_)
+            | Self::Gone
+            | Self::Silent
+            | Self::NotReading => false,
+        }
+    }
+
+    /// In a word, as it is counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Ended(_) => "ended",
+            Self::Replaced => "replaced",
+            Self::Refused(bad) => bad.reason,
+            Self::UnknownQueue => "unknown_queue",
+            Self::UnknownConnection => "unknown_connection",
+            Self::Full => "queue_full",
+            Self::Unavailable(_) => "unavailable",
+            Self::Going(_) => "going",
+            Self::Gone => "gone",
+            Self::Silent => "silent",
+            Self::NotReading => "not_reading",
+        }
     }
 
     /// Writes the last words of a socket, its close among them; false when nobody hears them.
@@ -89,7 +127,7 @@ impl End {
                 (CloseCode::Again, "try later".to_owned())
             }
             Self::Going(seconds) => (CloseCode::Restart, seconds.to_string()),
-            Self::Gone => return false,
+            Self::Gone | Self::Silent | Self::NotReading => return false,
         };
         frame::write_close(out, code, &reason);
         true

@@ -7,6 +7,7 @@ use crate::http::door::Handshake;
 use crate::ids;
 use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
+use crate::node::counts;
 use crate::node::ending::{self, End, RETRY_AFTER_SECONDS};
 use crate::node::hall::seats::{Taken, Told};
 use crate::node::lookups::{self, Found};
@@ -48,13 +49,18 @@ pub(super) async fn serve(
         }
         Ok(Ok(Came::Bad(bad))) => Err(End::Refused(bad)),
         Ok(Ok(Came::Ping(_) | Came::Pong | Came::Close(_))) | Err(_) => {
-            Err(End::Refused(Bad::out_of_order("JOIN or RECONNECT was not said in time")))
+            Err(End::Refused(Bad::too_late()))
         }
         Ok(Err(Gone)) => Err(End::Gone),
     };
     match arrived {
         Ok(taken) => waiting::in_line(&node, &queue, session, taken).await,
-        Err(end) => ending::finish(session, end).await,
+        Err(end) => {
+            if end.is_refusal() {
+                counts::refused(end.reason());
+            }
+            ending::finish(session, end).await;
+        }
     }
 }
 

@@ -17,9 +17,11 @@ use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 
 mod allowance;
 mod api;
+mod counts;
 mod ending;
 mod entry;
 mod feed;
@@ -68,12 +70,16 @@ const STOPPED_FOR: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is asked to stop; then its visitors are told to come back elsewhere.
 pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let id = ids::node();
+    let counts = telemetry::Counts::start("node", &id.to_string(), &counts::BUCKETS)?;
+    counts::describe();
     let node = Arc::new(Node {
+        counts,
         log: log.clone(),
         keys: config.keys,
         issuer: config.issuer,
         public_url: config.public_url,
-        ids: RwLock::new(vec![ids::node()]),
+        ids: RwLock::new(vec![id]),
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
         door: Door::new(config.limits),
@@ -99,6 +105,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
 
 /// One node.
 struct Node {
+    counts: telemetry::Counts,
     log: Log,
     keys: ids::Keys,
     issuer: String,
@@ -171,7 +178,8 @@ impl Node {
 
     async fn beat(&self) {
         let id = self.id().to_string();
-        self.log.say(subjects::beat("node", &id), Vec::new()).await;
+        counts::note(&self.door);
+        self.log.say(subjects::beat("node", &id), self.counts.text().into_bytes()).await;
     }
 
     fn known(&self, queue: &QueueId) -> Option<Arc<Queue>> {

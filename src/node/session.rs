@@ -60,6 +60,8 @@ pub(super) struct Bad {
     pub(super) message: String,
     /// The code of the close after it.
     pub(super) code: CloseCode,
+    /// In a word, as it is counted.
+    pub(super) reason: &'static str,
 }
 
 /// A socket, given up by its session.
@@ -73,21 +75,28 @@ pub(super) struct Parts {
 impl Bad {
     /// A message that does not belong here.
     pub(super) fn out_of_order(message: &str) -> Self {
-        let message = message.to_owned();
-        Self { error: ErrorCode::BadMessage, message, code: CloseCode::Policy }
+        let (error, message) = (ErrorCode::BadMessage, message.to_owned());
+        Self { error, message, code: CloseCode::Policy, reason: "bad_message" }
+    }
+
+    /// Nothing was said that says who this is.
+    pub(super) fn too_late() -> Self {
+        let bad = Self::out_of_order("JOIN or RECONNECT was not said in time");
+        Self { reason: "no_first_message", ..bad }
     }
 
     /// Too much was said.
     pub(super) fn too_much() -> Self {
         let message = "too many frames in a short time".to_owned();
-        Self { error: ErrorCode::RateLimited, message, code: CloseCode::Policy }
+        let (error, reason) = (ErrorCode::RateLimited, "rate_limited");
+        Self { error, message, code: CloseCode::Policy, reason }
     }
 }
 
 impl From<Broken> for Bad {
     fn from(broken: Broken) -> Self {
-        let message = broken.to_string();
-        Self { error: ErrorCode::BadMessage, message, code: broken.code() }
+        let (error, message) = (ErrorCode::BadMessage, broken.to_string());
+        Self { error, message, code: broken.code(), reason: "bad_message" }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::log::append::NodeFact;
+use crate::node::counts;
 use crate::node::ending::{self, End};
 use crate::node::hall::pushers::Handed;
 use crate::node::hall::seats::{Notice, Sitting, Taken};
@@ -56,6 +57,7 @@ pub(super) async fn in_line(
 
 /// What becomes of a seat when its socket ends.
 pub(super) fn rise(queue: &Arc<Queue>, sitting: Sitting, end: &End) {
+    counts::ended(end.reason());
     match end {
         // The seat is somebody else's, or gone.
         End::Ended(_) | End::Replaced => {}
@@ -70,7 +72,9 @@ pub(super) fn rise(queue: &Arc<Queue>, sitting: Sitting, end: &End) {
         | End::UnknownConnection
         | End::Full
         | End::Unavailable(_)
-        | End::Gone => leave_seat(queue, sitting),
+        | End::Gone
+        | End::Silent
+        | End::NotReading => leave_seat(queue, sitting),
     }
 }
 
@@ -121,7 +125,7 @@ async fn wait(
             }
             _ = keep_alive.tick() => {
                 if clock::monotonic().duration_since(heard) > SILENCE_MAX {
-                    return End::Gone;
+                    return End::Silent;
                 }
                 match session.ping().await {
                     Ok(()) => numbers.say(queue, session, sitting.ticket, true).await,

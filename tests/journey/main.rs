@@ -22,5 +22,6 @@ mod kills;
 mod outages;
 mod places;
 mod projection;
+mod sockets;
 mod tokens;
 mod whole;

@@ -103,6 +103,14 @@ impl System {
         call(method, &url, &[("Authorization", &bearer)], body)
     }
 
+    /// What the nodes count, as the operator listener shows it.
+    pub fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.text("operator"));
+        let bearer = format!("Bearer {}", self.text("operatorToken"));
+        let mut answer = ureq::get(&url).header("Authorization", &bearer).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    }
+
     /// Makes a queue, and waits until both nodes serve it.
     pub fn queue(&self, name: &str, policy: &Value) {
         let (status, body) = self.operate("PUT", &format!("/admin/queues/{name}"), policy);

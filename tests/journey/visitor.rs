@@ -66,6 +66,18 @@ impl Visitor {
         }
     }
 
+    /// The next answer to a ping; what comes before it is passed over.
+    pub async fn pong(&mut self) -> Vec<u8> {
+        loop {
+            let next = tokio::time::timeout(WAIT, self.socket.next()).await;
+            match next.expect("a ping is answered") {
+                Some(Ok(Message::Pong(payload))) => return payload.to_vec(),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => panic!("closed after {:#?}", self.heard),
+            }
+        }
+    }
+
     /// The next message of this type; what comes before it is passed over.
     pub async fn until(&mut self, kind: &str) -> Value {
         loop {

@@ -17,6 +17,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::runtime::Handle;
 
 use crate::clock;
+use crate::node::counts::Pushes;
 use crate::node::ending::End;
 use crate::node::hall::cadence::Numbers;
 use crate::node::hall::pushers::{Handed, Inbox, Mail};
@@ -51,6 +52,7 @@ pub(super) struct Pusher {
     spare: Option<Box<Inbound>>,
     read: Vec<u8>,
     out: Vec<u8>,
+    pushes: Pushes,
 }
 
 impl Pusher {
@@ -71,6 +73,7 @@ impl Pusher {
             spare: None,
             read: vec![0; FRAME_BYTES_MAX],
             out: Vec::new(),
+            pushes: Pushes::new(),
         })
     }
 
@@ -153,6 +156,7 @@ impl Pusher {
         let row = self.rows.entry(number).or_insert_with(|| Row::new(queue, now));
         let slot = Slot::new(socket, number, sitting, now, place);
         let key = self.slots.insert(slot);
+        self.pushes.slots.increment(1);
         if let Some(before) = row.insert(sitting.ticket, key.slot) {
             self.end(before, End::Replaced);
         }
@@ -221,7 +225,7 @@ impl Pusher {
         while let Some(slot) = self.slots.get(number) {
             if slot.stage == Stage::Closing {
                 if has_closed(&mut inbound) {
-                    self.slots.remove(number);
+                    self.free(number);
                 }
                 break;
             }
@@ -287,14 +291,21 @@ impl Pusher {
             let Some(row) = self.rows.get_mut(&number) else { continue };
             row.look(self.now);
             row.step(&mut self.slots, self.now, acts);
+            let news_since = row.news_since();
+            let told = acts.len();
             for (slot, act) in acts.drain(..) {
                 match act {
                     Act::Tell(numbers) => self.tell(slot, Some(numbers), false),
                     Act::KeepAlive(numbers) => self.tell(slot, numbers, true),
-                    Act::Silent | Act::Blocked => self.lose(slot),
+                    Act::Silent => self.end(slot, End::Silent),
+                    Act::Blocked => self.end(slot, End::NotReading),
                 }
             }
             self.tick();
+            if let Some(since) = news_since {
+                let passed = clock::monotonic().duration_since(since);
+                self.pushes.latency.record_many(passed, told);
+            }
         }
     }
 
@@ -315,6 +326,9 @@ impl Pusher {
                 if taken && numbers.is_some() {
                     slot.told = numbers;
                     slot.told_at = self.now;
+                    self.pushes.told.increment(1);
+                } else if !taken {
+                    self.pushes.dropped.increment(1);
                 }
                 if slot.blocked_since.is_some() {
                     self.watch(number, EventFlags::IN | EventFlags::OUT);
@@ -373,6 +387,12 @@ impl Pusher {
         self.end(number, End::Gone);
     }
 
+    fn free(&mut self, number: u32) {
+        if self.slots.remove(number).is_some() {
+            self.pushes.slots.decrement(1);
+        }
+    }
+
     /// Ends a socket: takes it out of its row and says the last words, if somebody hears them.
     fn end(&mut self, number: u32, end: End) {
         let Some((key, slot)) = self.slots.entry(number) else { return };
@@ -390,7 +410,7 @@ impl Pusher {
             let wait = u32::try_from(CLOSE_WAIT_MAX.as_millis()).unwrap_or(u32::MAX);
             self.closing.push_back((self.now.saturating_add(wait), key));
         } else {
-            self.slots.remove(number);
+            self.free(number);
         }
     }
 
@@ -402,7 +422,7 @@ impl Pusher {
             }
             self.closing.pop_front();
             if let Some(number) = self.slots.find(key) {
-                self.slots.remove(number);
+                self.free(number);
             }
         }
     }

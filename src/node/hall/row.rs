@@ -36,13 +36,15 @@ pub(super) struct Row {
     pub(super) queue: Arc<Queue>,
     by_ticket: BTreeMap<Ticket, u32>,
     /// When the news came that is told now.
-    pub(super) moved: Instant,
+    moved: Instant,
     words: Words,
     version: u32,
     /// Where the walk goes on; none between two walks.
     next: Option<Ticket>,
     /// When the last walk began.
     walked_at: u32,
+    /// Whether it began with news.
+    is_news: bool,
     /// Somebody has news coming that they are not told yet.
     owes: bool,
 }
@@ -64,7 +66,8 @@ impl Row {
         let moved = *queue.moved.borrow();
         let words = queue.view().words();
         let (by_ticket, version) = (BTreeMap::new(), 0);
-        Self { queue, by_ticket, moved, words, version, next: None, walked_at: now, owes: false }
+        let (next, walked_at, is_news, owes) = (None, now, false, false);
+        Self { queue, by_ticket, moved, words, version, next, walked_at, is_news, owes }
     }
 
     /// Puts a visitor's slot into the row; the slot that they had in it before.
@@ -89,6 +92,11 @@ impl Row {
         self.by_ticket.values().copied().collect()
     }
 
+    /// Since when that is known which is told now; none where those are told who had to wait for it.
+    pub(super) fn news_since(&self) -> Option<Instant> {
+        self.is_news.then_some(self.moved)
+    }
+
     /// What all are told alike.
     pub(super) fn words(&self) -> &Words {
         &self.words
@@ -100,6 +108,7 @@ impl Row {
         let news = moved != self.moved;
         if news || self.next.is_none() && self.wait(now) == 0 {
             self.moved = moved;
+            self.is_news = news;
             self.next = Some(Ticket(0));
             self.walked_at = now;
             self.owes = false;

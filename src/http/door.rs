@@ -106,9 +106,12 @@ impl Refused {
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    address: Option<u64>,
+    address: u64,
     is_socket: bool,
 }
+
+/// The key of no address: the IPv6 network of all ones, from which nothing comes.
+const NOBODY: u64 = u64::MAX;
 
 /// What is held until a handshake is over, one way or the other.
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl Door {
         let handshake = Arc::clone(&self.handshakes).acquire_owned().await.ok()?;
         // Given back by the place.
         self.connections.acquire().await.ok()?.forget();
-        let place = Place { door: Arc::clone(self), address: None, is_socket: false };
+        let place = Place { door: Arc::clone(self), address: NOBODY, is_socket: false };
         Some((place, Handshake(handshake)))
     }
 
@@ -183,7 +186,7 @@ impl Place {
     /// Counts this connection as a visitor's socket: for the one on whose behalf a trusted proxy asks,
     /// if it says so, and among all sockets.
     pub fn count_socket(&mut self, headers: &HeaderMap) -> Result<(), Refused> {
-        if self.address.is_none()
+        if self.address == NOBODY
             && let Some(address) = forwarded_for(headers, |address| self.door.is_trusted(address))
         {
             self.count(address)?;
@@ -207,7 +210,7 @@ impl Place {
         }
         *of_address += 1;
         drop(counted);
-        self.address = Some(key);
+        self.address = key;
         Ok(())
     }
 }
@@ -217,13 +220,12 @@ impl Drop for Place {
         self.door.connections.add_permits(1);
         let mut counted = self.door.counted();
         counted.sockets -= usize::from(self.is_socket);
-        let Some(key) = self.address else { return };
-        let of_address = counted.addresses.get_mut(&key);
+        let of_address = counted.addresses.get_mut(&self.address);
         if of_address.is_some_and(|count| {
             *count -= 1;
             *count == 0
         }) {
-            counted.addresses.remove(&key);
+            counted.addresses.remove(&self.address);
         }
     }
 }

@@ -105,7 +105,7 @@ pub(super) enum JoinFound {
 pub(super) struct Standpoint {
     pub(super) ahead: u32,
     pub(super) waiting: u32,
-    pub(super) seconds: Option<u64>,
+    pub(super) seconds: Option<u32>,
 }
 
 /// What everyone in a queue is told alike.
@@ -229,7 +229,8 @@ impl View {
         Some(Standpoint {
             ahead,
             waiting: self.waiting.len(),
-            seconds: estimate::seconds(ahead, self.pace_milli),
+            seconds: estimate::seconds(ahead, self.pace_milli)
+                .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
         })
     }
 

@@ -178,7 +178,7 @@ pub(super) fn update(point: &Standpoint, words: &Words) -> ServerMessage {
         position: point.ahead + 1,
         count: point.ahead,
         waiting: point.waiting,
-        seconds: point.seconds,
+        seconds: point.seconds.map(u64::from),
         status: status(words.state),
         reason: words.reason.clone(),
         stale: words.stale,

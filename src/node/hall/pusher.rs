@@ -290,8 +290,7 @@ impl Pusher {
         for number in numbers {
             let Some(row) = self.rows.get_mut(&number) else { continue };
             row.look(self.now);
-            row.step(&mut self.slots, self.now, acts);
-            let news_since = row.news_since();
+            let news_since = row.step(&mut self.slots, self.now, acts);
             let told = acts.len();
             for (slot, act) in acts.drain(..) {
                 match act {
@@ -324,8 +323,10 @@ impl Pusher {
         match slot.offer(&self.out, self.now) {
             Ok(taken) => {
                 if taken && numbers.is_some() {
-                    slot.told = numbers;
-                    slot.told_at = self.now;
+                    if slot.told != numbers {
+                        slot.told = numbers;
+                        slot.told_at = self.now;
+                    }
                     self.pushes.told.increment(1);
                 } else if !taken {
                     self.pushes.dropped.increment(1);

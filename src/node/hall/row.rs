@@ -1,9 +1,8 @@
 //! A row of the hall: the visitors of one queue whom one pusher tells, in the order of their tickets.
 //!
-//! The row is walked from the front whenever something moved, and at least each [`LOOK_EVERY`]. A walk
-//! goes in steps, between which the pusher hears its sockets; what is new meanwhile begins it anew, so
-//! that the front is first. Those further back lose nothing by that: whoever was just told is passed
-//! over in nanoseconds.
+//! The row is walked from the front when something moved, and at least each [`LOOK_EVERY_MILLIS`]. A walk
+//! goes in steps, between which the pusher hears its sockets, and what is new meanwhile is told to the
+//! front before it goes on. The next walk tells it to those who were passed already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,15 +34,18 @@ const BLOCKED_MILLIS_MAX: u32 = 10_000;
 pub(super) struct Row {
     pub(super) queue: Arc<Queue>,
     by_ticket: BTreeMap<Ticket, u32>,
-    /// When the news came that is told now.
+    /// When the newest news came.
     moved: Instant,
     words: Words,
     version: u32,
+    /// The front is to be told what is new.
+    is_front_due: bool,
     /// Where the walk goes on; none between two walks.
     next: Option<Ticket>,
-    /// When the last walk began.
+    /// When the last walk began, and the last one that had something to tell.
     walked_at: u32,
-    /// Whether it began with news.
+    told_at: u32,
+    /// Whether the walk began with news.
     is_news: bool,
     /// Somebody has news coming that they are not told yet.
     owes: bool,
@@ -66,8 +68,19 @@ impl Row {
         let moved = *queue.moved.borrow();
         let words = queue.view().words();
         let (by_ticket, version) = (BTreeMap::new(), 0);
-        let (next, walked_at, is_news, owes) = (None, now, false, false);
-        Self { queue, by_ticket, moved, words, version, next, walked_at, is_news, owes }
+        Self {
+            queue,
+            by_ticket,
+            moved,
+            words,
+            version,
+            is_front_due: false,
+            next: None,
+            walked_at: now,
+            told_at: now.wrapping_sub(cadence::WALK_EVERY_MILLIS),
+            is_news: false,
+            owes: false,
+        }
     }
 
     /// Puts a visitor's slot into the row; the slot that they had in it before.
@@ -92,42 +105,45 @@ impl Row {
         self.by_ticket.values().copied().collect()
     }
 
-    /// Since when that is known which is told now; none where those are told who had to wait for it.
-    pub(super) fn news_since(&self) -> Option<Instant> {
-        self.is_news.then_some(self.moved)
-    }
-
     /// What all are told alike.
     pub(super) fn words(&self) -> &Words {
         &self.words
     }
 
-    /// Begins a walk if there is a reason to.
+    /// Sees whether there is news, and begins a walk if it is time for one.
     pub(super) fn look(&mut self, now: u32) {
         let moved = *self.queue.moved.borrow();
-        let news = moved != self.moved;
-        if news || self.next.is_none() && self.wait(now) == 0 {
+        let is_news = moved != self.moved;
+        if is_news {
             self.moved = moved;
-            self.is_news = news;
-            self.next = Some(Ticket(0));
-            self.walked_at = now;
-            self.owes = false;
+            self.is_front_due = true;
+            self.owes = true;
             let words = self.queue.view().words();
             if words != self.words {
                 self.words = words;
                 self.version = self.version.wrapping_add(1);
             }
         }
+        if self.next.is_none() && self.until_walk(now) == 0 {
+            self.next = Some(Ticket(0));
+            self.walked_at = now;
+            self.is_news = is_news;
+            self.is_front_due = false;
+            if std::mem::take(&mut self.owes) {
+                self.told_at = now;
+            }
+        }
     }
 
     /// Milliseconds until the row is to be looked at; 0 while it is being walked.
     pub(super) fn wait(&self, now: u32) -> u32 {
-        if self.next.is_some() {
-            return 0;
-        }
-        let tick = u32::try_from(cadence::TICK.as_millis()).unwrap_or(u32::MAX);
-        let every = if self.owes { tick } else { LOOK_EVERY_MILLIS };
-        every.saturating_sub(now.wrapping_sub(self.walked_at))
+        if self.is_front_due || self.next.is_some() { 0 } else { self.until_walk(now) }
+    }
+
+    fn until_walk(&self, now: u32) -> u32 {
+        let until = |every: u32, last: u32| every.saturating_sub(now.wrapping_sub(last));
+        let look = until(LOOK_EVERY_MILLIS, self.walked_at);
+        if self.owes { until(cadence::WALK_EVERY_MILLIS, self.told_at).min(look) } else { look }
     }
 
     /// Where someone stands; none for one who does not wait any more, or not yet as far as is known.
@@ -135,20 +151,46 @@ impl Row {
         view.standpoint(ticket).map(|point| Numbers { point, words: self.version })
     }
 
-    /// One step of the walk: what is to be done, for which slot.
-    pub(super) fn step(&mut self, slots: &mut Slots, now: u32, acts: &mut Vec<(u32, Act)>) {
-        let Some(from) = self.next else { return };
+    /// What is to be done now, for which slots: for the front if there is news for it, and one step of
+    /// the walk. Since when that is known which is told, if it is told as soon as it can be.
+    pub(super) fn step(
+        &mut self,
+        slots: &mut Slots,
+        now: u32,
+        acts: &mut Vec<(u32, Act)>,
+    ) -> Option<Instant> {
+        if std::mem::take(&mut self.is_front_due) {
+            self.walk(Ticket(0), cadence::FRONT_PLACES, slots, now, acts);
+            return Some(self.moved);
+        }
+        let from = self.next.take()?;
+        self.next = self.walk(from, u32::MAX, slots, now, acts);
+        self.is_news.then_some(self.moved)
+    }
+
+    /// Looks at visitors from a ticket on, while they have at most so many places ahead; where it stopped
+    /// because it was enough for one step.
+    fn walk(
+        &mut self,
+        from: Ticket,
+        places: u32,
+        slots: &mut Slots,
+        now: u32,
+        acts: &mut Vec<(u32, Act)>,
+    ) -> Option<Ticket> {
         let view = self.queue.view();
-        let (mut looked_at, mut owes) = (0, false);
+        let mut owes = false;
         let mut next = None;
-        for (ticket, number) in self.by_ticket.range(from..) {
+        for (looked_at, (ticket, number)) in self.by_ticket.range(from..).enumerate() {
             if looked_at == LOOKED_AT_MAX || acts.len() >= TOLD_MAX {
                 next = Some(*ticket);
                 break;
             }
-            looked_at += 1;
-            let Some(slot) = slots.get(*number) else { continue };
             let numbers = self.numbers(&view, *ticket);
+            if numbers.is_some_and(|numbers| numbers.point.ahead > places) {
+                break;
+            }
+            let Some(slot) = slots.get(*number) else { continue };
             match act(slot, *ticket, numbers, now) {
                 Ok(Some(act)) => acts.push((*number, act)),
                 Ok(None) => {}
@@ -156,8 +198,8 @@ impl Row {
             }
         }
         drop(view);
-        self.next = next;
         self.owes |= owes;
+        next
     }
 }
 

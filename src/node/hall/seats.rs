@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use crate::node::hall::paged::Paged;
 use crate::node::hall::pushers::{Handed, Pushers};
 use crate::queue::event::{At, NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::wire::ask::Minted;
@@ -38,16 +39,17 @@ pub(in crate::node) struct Hall {
 
 #[derive(Default)]
 struct Seats {
-    by_ticket: BTreeMap<Ticket, Seat>,
+    seats: Paged<Seat>,
+    by_ticket: BTreeMap<Ticket, u32>,
     tickets: BTreeMap<VisitorId, Ticket>,
-    sittings: u64,
+    sittings: u32,
 }
 
 struct Seat {
     visitor: VisitorId,
     /// The socket that the log knows.
     socket: Socket,
-    sitting: u64,
+    sitting: u32,
     to_socket: Option<ToSocket>,
     /// When the seat was last taken over without a fact, by the log's time.
     claimed: Option<At>,
@@ -77,7 +79,7 @@ pub(in crate::node) enum Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::node) struct Sitting {
     pub(in crate::node) ticket: Ticket,
-    number: u64,
+    number: u32,
 }
 
 /// A seat that was just taken, and what happens to it.
@@ -101,7 +103,7 @@ impl Hall {
         let mut seats = self.lock();
         let sitting = handed.sitting;
         self.pushers.give(handed)?;
-        let seat = seats.by_ticket.get_mut(&sitting.ticket);
+        let seat = seats.get_mut(sitting.ticket);
         if let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) {
             seat.to_socket = Some(ToSocket::Pusher);
         }
@@ -118,7 +120,7 @@ impl Hall {
         told: Told,
     ) -> Option<Taken> {
         let mut seats = self.lock();
-        let before = seats.by_ticket.get(&ticket).map(|seat| seat.socket);
+        let before = seats.get(ticket).map(|seat| seat.socket);
         if before.is_some_and(|before| before.node == socket.node && before.number > socket.number)
         {
             return None;
@@ -133,7 +135,7 @@ impl Hall {
             claimed: None,
             told,
         };
-        if let Some(before) = seats.by_ticket.insert(ticket, seat) {
+        if let Some(before) = seats.insert(ticket, seat) {
             self.tell(ticket, &before, Notice::Replaced);
         }
         Some((sitting, notices))
@@ -145,7 +147,7 @@ impl Hall {
         let mut seats = self.lock();
         let ticket = *seats.tickets.get(&visitor)?;
         let (sitting, to_socket, notices) = seats.next(ticket);
-        let seat = seats.by_ticket.get_mut(&ticket)?;
+        let seat = seats.get_mut(ticket)?;
         self.tell(ticket, seat, Notice::Replaced);
         seat.to_socket = Some(to_socket);
         seat.sitting = sitting.number;
@@ -161,7 +163,7 @@ impl Hall {
     /// Leaves the seat empty; false when another socket has it.
     pub(in crate::node) fn rise(&self, sitting: Sitting) -> bool {
         let mut seats = self.lock();
-        let seat = seats.by_ticket.get_mut(&sitting.ticket);
+        let seat = seats.get_mut(sitting.ticket);
         let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) else { return false };
         seat.to_socket = None;
         true
@@ -170,7 +172,7 @@ impl Hall {
     /// Gives the seat up if it is still empty; the visitor and socket that the log knows.
     pub(in crate::node) fn clear(&self, sitting: Sitting) -> Option<(VisitorId, Socket)> {
         let mut seats = self.lock();
-        let seat = seats.by_ticket.get(&sitting.ticket)?;
+        let seat = seats.get(sitting.ticket)?;
         if seat.sitting != sitting.number || seat.to_socket.is_some() {
             return None;
         }
@@ -186,7 +188,7 @@ impl Hall {
 
     /// Gives a visitor their token.
     pub(in crate::node) fn admit(&self, ticket: Ticket, minted: Minted) {
-        if let Some(seat) = self.lock().by_ticket.get(&ticket) {
+        if let Some(seat) = self.lock().get(ticket) {
             self.tell(ticket, seat, Notice::Admitted(minted));
         }
     }
@@ -194,7 +196,7 @@ impl Hall {
     /// The fact that brought the visitor to this socket is stored.
     pub(in crate::node) fn stored(&self, ticket: Ticket, socket: Socket, seq: Seq) {
         let mut seats = self.lock();
-        let seat = seats.by_ticket.get_mut(&ticket).filter(|seat| seat.socket == socket);
+        let seat = seats.get_mut(ticket).filter(|seat| seat.socket == socket);
         if let Some(seat) = seat.filter(|seat| seat.told == Told::Sent) {
             seat.told = Told::Stored(seq);
         }
@@ -202,12 +204,12 @@ impl Hall {
 
     /// Whether this socket is the one that the seat stands for in the log.
     pub(in crate::node) fn holds(&self, ticket: Ticket, socket: Socket) -> bool {
-        self.lock().by_ticket.get(&ticket).is_some_and(|seat| seat.socket == socket)
+        self.lock().get(ticket).is_some_and(|seat| seat.socket == socket)
     }
 
     /// The log says that the visitor came here.
     pub(in crate::node) fn came_here(&self, ticket: Ticket) {
-        if let Some(seat) = self.lock().by_ticket.get_mut(&ticket) {
+        if let Some(seat) = self.lock().get_mut(ticket) {
             seat.told = Told::Yes;
         }
     }
@@ -222,7 +224,7 @@ impl Hall {
         tell: impl FnOnce(VisitorId, Socket),
     ) {
         let mut seats = self.lock();
-        let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
+        let Some(seat) = seats.get_mut(ticket) else { return };
         if !seat.is_older_than(seq) {
             return;
         }
@@ -244,7 +246,7 @@ impl Hall {
         tell: impl FnOnce(VisitorId, Socket),
     ) {
         let mut seats = self.lock();
-        let Some(seat) = seats.by_ticket.get_mut(&ticket) else { return };
+        let Some(seat) = seats.get_mut(ticket) else { return };
         if !seat.is_older_than(seq) {
             return;
         }
@@ -258,12 +260,16 @@ impl Hall {
 
     /// The visitor with this ticket, if they sit here.
     pub(in crate::node) fn visitor(&self, ticket: Ticket) -> Option<VisitorId> {
-        self.lock().by_ticket.get(&ticket).map(|seat| seat.visitor)
+        self.lock().get(ticket).map(|seat| seat.visitor)
     }
 
     /// Everyone who sits here, and the tickets.
     pub(in crate::node) fn visitors(&self) -> Vec<(Ticket, VisitorId)> {
-        self.lock().by_ticket.iter().map(|(ticket, seat)| (*ticket, seat.visitor)).collect()
+        let seats = self.lock();
+        let visitor = |(ticket, number): (&Ticket, &u32)| {
+            seats.seats.get(*number).map(|seat| (*ticket, seat.visitor))
+        };
+        seats.by_ticket.iter().filter_map(visitor).collect()
     }
 
     /// Every seat is this node's from now on: `tell` is given the facts about those that were of
@@ -273,8 +279,11 @@ impl Hall {
         node: NodeId,
         mut tell: impl FnMut(Ticket, VisitorId, Socket),
     ) {
-        for (ticket, seat) in &mut self.lock().by_ticket {
-            if seat.socket.node != node {
+        let Seats { seats, by_ticket, .. } = &mut *self.lock();
+        for (ticket, number) in by_ticket {
+            if let Some(seat) = seats.get_mut(*number)
+                && seat.socket.node != node
+            {
                 seat.socket.node = node;
                 seat.told = Told::Sent;
                 tell(*ticket, seat.visitor, seat.socket);
@@ -285,7 +294,7 @@ impl Hall {
     /// Tells the socket with this sitting something, if the seat is still its.
     pub(in crate::node) fn tell_sitting(&self, sitting: Sitting, notice: Notice) {
         let seats = self.lock();
-        let seat = seats.by_ticket.get(&sitting.ticket);
+        let seat = seats.get(sitting.ticket);
         if let Some(seat) = seat.filter(|seat| seat.sitting == sitting.number) {
             self.tell(sitting.ticket, seat, notice);
         }
@@ -312,13 +321,28 @@ impl Hall {
 
 impl Seats {
     fn next(&mut self, ticket: Ticket) -> (Sitting, ToSocket, mpsc::Receiver<Notice>) {
-        self.sittings += 1;
+        // A notice is on its way for moments, not for as long as this takes to come round.
+        self.sittings = self.sittings.wrapping_add(1);
         let (task, notices) = mpsc::channel(NOTICES_MAX);
         (Sitting { ticket, number: self.sittings }, ToSocket::Task(task), notices)
     }
 
+    fn get(&self, ticket: Ticket) -> Option<&Seat> {
+        self.seats.get(*self.by_ticket.get(&ticket)?)
+    }
+
+    fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Seat> {
+        self.seats.get_mut(*self.by_ticket.get(&ticket)?)
+    }
+
+    /// Puts a seat in the place of the one that the ticket had.
+    fn insert(&mut self, ticket: Ticket, seat: Seat) -> Option<Seat> {
+        let number = self.seats.insert(seat);
+        self.seats.remove(self.by_ticket.insert(ticket, number)?)
+    }
+
     fn remove(&mut self, ticket: Ticket) -> Option<Seat> {
-        let seat = self.by_ticket.remove(&ticket)?;
+        let seat = self.seats.remove(self.by_ticket.remove(&ticket)?)?;
         self.tickets.remove(&seat.visitor);
         Some(seat)
     }

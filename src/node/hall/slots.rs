@@ -9,11 +9,9 @@ use rustix::net::{SendFlags, send};
 use crate::http::door::Place;
 use crate::node::allowance::Allowance;
 use crate::node::hall::cadence::Numbers;
+use crate::node::hall::paged::Paged;
 use crate::node::hall::seats::Sitting;
 use crate::wire::frame::Inbound;
-
-/// Slots are made in pages, which never move: growing copies nothing and leaves nothing half empty.
-const PAGE_SLOTS: usize = 256;
 
 /// Bytes that one socket may leave unsent: a token, an end, a close, and the rest of one update.
 /// One that has more to read is dropped.
@@ -29,9 +27,10 @@ pub(super) struct Key {
 /// What a pusher has of one socket. Instants are milliseconds since the pusher began.
 pub(super) struct Slot {
     pub(super) socket: OwnedFd,
+    generation: u32,
     pub(super) row: u32,
     pub(super) sitting: Sitting,
-    /// What was last said, and when.
+    /// What was last said, and when it was new.
     pub(super) told: Option<Numbers>,
     pub(super) told_at: u32,
     /// When there was last a sign of life.
@@ -75,6 +74,7 @@ impl Slot {
     ) -> Self {
         Self {
             socket,
+            generation: 0,
             row,
             sitting,
             told: None,
@@ -148,78 +148,43 @@ impl Slot {
 /// The slots.
 #[derive(Default)]
 pub(super) struct Slots {
-    pages: Vec<Vec<Reused>>,
-    free: Vec<u32>,
-    used: usize,
-}
-
-struct Reused {
+    slots: Paged<Slot>,
+    /// Of the socket that came last: no other has it until four thousand million more have come.
     generation: u32,
-    slot: Option<Slot>,
 }
 
 impl Slots {
     /// How many are used.
     pub(super) fn len(&self) -> usize {
-        self.used
+        self.slots.len()
     }
 
     /// Puts a socket into a free slot.
-    pub(super) fn insert(&mut self, slot: Slot) -> Key {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None => self.grow(),
-        };
-        self.used += 1;
-        let mut generation = 0;
-        if let Some(place) = self.place(number) {
-            place.slot = Some(slot);
-            generation = place.generation;
-        }
-        Key { slot: number, generation }
+    pub(super) fn insert(&mut self, mut slot: Slot) -> Key {
+        self.generation = self.generation.wrapping_add(1);
+        slot.generation = self.generation;
+        Key { slot: self.slots.insert(slot), generation: self.generation }
     }
 
     /// Takes a socket out; its slot is used again under another key.
     pub(super) fn remove(&mut self, number: u32) -> Option<Slot> {
-        let place = self.place(number)?;
-        let slot = place.slot.take()?;
-        place.generation = place.generation.wrapping_add(1);
-        self.used -= 1;
-        self.free.push(number);
-        Some(slot)
+        self.slots.remove(number)
     }
 
     /// The socket in a slot.
     pub(super) fn get(&mut self, number: u32) -> Option<&mut Slot> {
-        self.place(number)?.slot.as_mut()
+        self.slots.get_mut(number)
     }
 
     /// The socket in a slot, and its key.
     pub(super) fn entry(&mut self, number: u32) -> Option<(Key, &mut Slot)> {
-        let place = self.place(number)?;
-        let key = Key { slot: number, generation: place.generation };
-        place.slot.as_mut().map(|slot| (key, slot))
+        let slot = self.slots.get_mut(number)?;
+        Some((Key { slot: number, generation: slot.generation }, slot))
     }
 
     /// The slot of a key, while its socket is in it.
     pub(super) fn find(&mut self, key: Key) -> Option<u32> {
         self.entry(key.slot).is_some_and(|(found, _)| found == key).then_some(key.slot)
-    }
-
-    fn place(&mut self, number: u32) -> Option<&mut Reused> {
-        let number = usize::try_from(number).ok()?;
-        self.pages.get_mut(number / PAGE_SLOTS)?.get_mut(number % PAGE_SLOTS)
-    }
-
-    fn grow(&mut self) -> u32 {
-        if self.pages.last().is_none_or(|page| page.len() == PAGE_SLOTS) {
-            self.pages.push(Vec::with_capacity(PAGE_SLOTS));
-        }
-        let before = (self.pages.len() - 1) * PAGE_SLOTS;
-        let Some(page) = self.pages.last_mut() else { return 0 };
-        page.push(Reused { generation: 0, slot: None });
-        // A process has fewer descriptors.
-        u32::try_from(before + page.len() - 1).unwrap_or(u32::MAX)
     }
 }
 

@@ -10,11 +10,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::clock;
+use crate::http::door::Place;
 use crate::http::{self, Problem};
 use crate::ids;
 use crate::log::talk::AskError;
@@ -120,8 +122,7 @@ async fn socket(
     let serving = Arc::clone(&node);
     node.shutdown.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let session = Session::new(parts.io.into_inner(), &parts.read_buf, Some(place));
+        let Some(session) = session(upgraded, place) else { return };
         match queue {
             Some(queue) => entry::serve(serving, queue, session, handshake).await,
             // Said on the socket: a page can't read why an upgrade was refused.
@@ -136,6 +137,13 @@ async fn socket(
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// Takes the bare socket over, with what was read of it early. The buffers that it had are gone with
+/// what they were for.
+fn session(upgraded: Upgraded, place: Place) -> Option<Session> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some(Session::new(parts.io.into_inner(), &parts.read_buf, Some(place)))
 }
 
 /// A program says no origin; a browser says that of the page, which may be our own.

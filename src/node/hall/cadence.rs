@@ -45,20 +45,29 @@ pub(super) enum Due {
     Now,
 }
 
-/// Whether a visitor who was told `told` so many milliseconds ago is to be told `now`.
-pub(super) fn due(ticket: Ticket, told: &Numbers, now: &Numbers, millis: u32) -> Due {
+/// For how many milliseconds a visitor has known what they were told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    /// Their place.
+    pub(super) place: u32,
+    /// Anything.
+    pub(super) any: u32,
+}
+
+/// Whether a visitor who was told `told` is to be told `now`.
+pub(super) fn due(ticket: Ticket, told: &Numbers, now: &Numbers, since: Since) -> Due {
     if told == now {
         return Due::Never;
     }
-    let pause = if told.words != now.words {
+    let (pause, since) = if told.words != now.words {
         // What the operator says, and whether the numbers can be trusted, is news for everyone.
-        0
+        (0, since.any)
     } else if told.point.ahead != now.point.ahead {
-        pause(now.point.ahead)
+        (pause(now.point.ahead), since.place)
     } else {
-        pause(now.point.ahead).max(ASIDE_MILLIS)
+        (ASIDE_MILLIS, since.any)
     };
-    if millis >= with_jitter(pause, ticket) { Due::Now } else { Due::Later }
+    if since >= with_jitter(pause, ticket) { Due::Now } else { Due::Later }
 }
 
 fn pause(ahead: u32) -> u32 {
@@ -85,9 +94,13 @@ mod tests {
         Numbers { point, words: 1 }
     }
 
+    fn since(millis: u32) -> Since {
+        Since { place: millis, any: millis }
+    }
+
     /// For how many milliseconds the one with this ticket is not told of the change.
     fn pause_of(ticket: u32, told: Numbers, now: Numbers) -> u32 {
-        (0..).find(|millis| due(Ticket(ticket), &told, &now, *millis) == Due::Now).unwrap()
+        (0..).find(|millis| due(Ticket(ticket), &told, &now, since(*millis)) == Due::Now).unwrap()
     }
 
     #[test]
@@ -119,6 +132,9 @@ mod tests {
         let aside = Standpoint { waiting: 50_001, ..front.point };
         let aside = Numbers { point: aside, ..front };
         assert!((5_000..=6_250).contains(&pause_of(1, front, aside)));
-        assert_eq!(due(Ticket(1), &told, &told, u32::MAX), Due::Never);
+        // What was told aside does not put the next place off.
+        let (moved, since_any) = (numbers(19_999), Since { place: 5_000, any: 0 });
+        assert_eq!(due(Ticket(1), &told, &moved, since_any), Due::Now);
+        assert_eq!(due(Ticket(1), &told, &told, since(u32::MAX)), Due::Never);
     }
 }

@@ -323,10 +323,7 @@ impl Pusher {
         match slot.offer(&self.out, self.now) {
             Ok(taken) => {
                 if taken && numbers.is_some() {
-                    if slot.told != numbers {
-                        slot.told = numbers;
-                        slot.told_at = self.now;
-                    }
+                    slot.note_told(numbers, self.now);
                     self.pushes.told.increment(1);
                 } else if !taken {
                     self.pushes.dropped.increment(1);

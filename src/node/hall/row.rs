@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::node::Queue;
-use crate::node::hall::cadence::{self, Due, Numbers};
+use crate::node::hall::cadence::{self, Due, Numbers, Since};
 use crate::node::hall::slots::{Slot, Slots, Stage};
 use crate::node::places::{View, Words};
 use crate::queue::event::Ticket;
@@ -227,9 +227,8 @@ fn act(
         return Ok(Some(Act::KeepAlive(numbers)));
     }
     let Some(numbers) = numbers else { return Ok(None) };
-    let due = slot
-        .told
-        .map_or(Due::Now, |told| cadence::due(ticket, &told, &numbers, since(slot.told_at)));
+    let since = Since { place: since(slot.placed_at), any: since(slot.told_at) };
+    let due = slot.told.map_or(Due::Now, |told| cadence::due(ticket, &told, &numbers, since));
     match due {
         Due::Now => Ok(Some(Act::Tell(numbers))),
         Due::Later => Err(Owed),

@@ -358,3 +358,13 @@ impl Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_small() {
+        assert!(size_of::<Option<Seat>>() <= 96);
+    }
+}

@@ -30,8 +30,9 @@ pub(super) struct Slot {
     generation: u32,
     pub(super) row: u32,
     pub(super) sitting: Sitting,
-    /// What was last said, and when it was new.
+    /// What was last said; when another place than before was, and when anything new was.
     pub(super) told: Option<Numbers>,
+    pub(super) placed_at: u32,
     pub(super) told_at: u32,
     /// When there was last a sign of life.
     pub(super) heard_at: u32,
@@ -78,6 +79,7 @@ impl Slot {
             row,
             sitting,
             told: None,
+            placed_at: now,
             told_at: now,
             heard_at: now,
             pinged_at: now,
@@ -88,6 +90,19 @@ impl Slot {
             inbound: None,
             place,
         }
+    }
+
+    /// Notes what the visitor was told. The same once more puts nothing off.
+    pub(super) fn note_told(&mut self, numbers: Option<Numbers>, now: u32) {
+        if self.told == numbers {
+            return;
+        }
+        let ahead = |numbers: Option<Numbers>| numbers.map(|numbers| numbers.point.ahead);
+        if ahead(self.told) != ahead(numbers) {
+            self.placed_at = now;
+        }
+        self.told_at = now;
+        self.told = numbers;
     }
 
     /// Sends what must arrive: behind whatever waits already.
@@ -198,5 +213,15 @@ impl Key {
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a key")]
     pub(super) fn from_u64(key: u64) -> Self {
         Self { slot: key as u32, generation: (key >> 32) as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 120);
     }
 }

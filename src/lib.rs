@@ -11,7 +11,7 @@
 //!                  +---------- log/tail ----------+|
 //!                                                  +-- log/tail --> projection --> sled
 //!                                                                       |
-//!  visitor <-- node/session <-- node/places <-- node/feed <-- log/talk <+
+//!  visitor <-- node/hall <----- node/places <-- node/feed <-- log/talk <+
 //! ```
 //!
 //! # The rooms, in reading order
@@ -49,10 +49,11 @@
 //!
 //! **Join.** `node/api` upgrades the request; `node/entry` reads JOIN and derives the visitor
 //! ([`ids`]); [`log::append`] writes it with whoever else came meanwhile; when the log acknowledged,
-//! JOINED is said; `node/feed` hears the delta that covers the entry, and the first numbers follow.
+//! JOINED is said; `node/feed` hears the delta that covers the entry, and the socket goes to its pusher
+//! (`node/hall`), which tells the first numbers and all that follow.
 //!
 //! **Reconnect.** The connection id is verified without a look-up; a seat on this node is taken over
-//! (`node/hall`), otherwise a projector is asked (`node/lookups`) and `reconnected` is written.
+//! (`node/hall/seats`), otherwise a projector is asked (`node/lookups`) and `reconnected` is written.
 //!
 //! **Admit.** `admission/worker` folds the log; [`queue::admit::decide`] says who is due; the entry is
 //! fenced; when it comes back, nodes hear it by the feed and ask for the tokens of those who sit

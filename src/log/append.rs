@@ -102,6 +102,11 @@ impl Appender {
         Self { to_writer, known }
     }
 
+    /// How many facts wait to be taken up by the writer.
+    pub fn waiting(&self) -> usize {
+        self.to_writer.max_capacity() - self.to_writer.capacity()
+    }
+
     /// The log goes at least to this entry: whatever is sent from now on is stored after it.
     pub fn knows(&self, seq: Seq) {
         self.known.fetch_max(seq.0, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use crate::node::hall::seats::{Taken, Told};
 use crate::node::lookups::{self, Found};
 use crate::node::places::{JoinFound, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
-use crate::node::waiting::{self, leave_seat};
+use crate::node::waiting;
 use crate::node::{APPEND_WAIT_MAX, Node, Queue};
 use crate::queue::digest::{standing_code, standing_of_code};
 use crate::queue::event::{Seq, Socket, State, Ticket, VisitorId};
@@ -22,6 +22,11 @@ use crate::wire::socket::{ClientMessage, EndReason, ErrorCode, JoinedPayload, Se
 
 /// The first message must be here within this.
 const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
+/// When so many facts wait for the log, JOINED is said together with the first numbers: a system call
+/// less for each of a crowd, who wait for the log's next entry anyway…
+const CROWD: usize = 16;
+/// … unless the numbers take longer than two frames of the feed.
+const TOGETHER_WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
 
@@ -92,6 +97,7 @@ async fn join(
     let socket = node.next_socket();
     let pending = queue.appender.append(NodeFact::Joined(visitor, socket));
     let pending = pending.map_err(|_| End::Unavailable(ErrorCode::LogUnavailable))?;
+    let is_crowd = queue.appender.waiting() >= CROWD;
     let appended = match until_stored(queue, session, visitor, socket, pending).await? {
         Ok(appended) => appended,
         Err(AppendError::Full) => return Err(End::Full),
@@ -103,14 +109,13 @@ async fn join(
         ) => return Err(End::Unavailable(ErrorCode::LogUnavailable)),
     };
     queue.view_mut().appended(appended.seq);
-    say_joined_or_go(node, queue, session, visitor, socket).await?;
+    session.put(&joined(node, queue, visitor));
+    let until_said = if is_crowd { TOGETHER_WAIT_MAX } else { Duration::ZERO };
     let ticket = tokio::select! {
-        ticket = ticket_of(queue, appended) => ticket,
-        () = node.shutdown.stopped() => {
-            queue.write(NodeFact::Disconnected(visitor, socket));
-            return Err(End::going(socket.number));
-        }
+        ticket = say_and_find(queue, session, appended, until_said) => ticket,
+        () = node.shutdown.stopped() => Err(End::going(socket.number)),
     };
+    let ticket = ticket.inspect_err(|_| queue.write(NodeFact::Disconnected(visitor, socket)))?;
     match ticket {
         Some(ticket) => {
             let standing = standing_code(Standing::Waiting);
@@ -192,31 +197,28 @@ async fn until_stored(
     Err(end)
 }
 
-async fn say_joined(
-    node: &Node,
-    queue: &Queue,
-    session: &mut Session,
-    visitor: VisitorId,
-) -> Result<(), Gone> {
+fn joined(node: &Node, queue: &Queue, visitor: VisitorId) -> ServerMessage {
     let reconnect_within = queue.view().policy().reconnect_seconds;
     let payload = JoinedPayload { queue: queue.id.to_string(), reconnect_within };
     let connection_id = queue.connection_id(node, visitor);
-    session.send(&ServerMessage::Joined { connection_id, payload }).await
+    ServerMessage::Joined { connection_id, payload }
 }
 
-/// Says JOINED to one whom the log knows on this socket; if they are gone, so is the socket.
-async fn say_joined_or_go(
-    node: &Node,
+/// The ticket that a stored join gave. JOINED, which is with the session, is sent no later than after
+/// `until_said`; before that it goes out with whatever follows.
+async fn say_and_find(
     queue: &Queue,
     session: &mut Session,
-    visitor: VisitorId,
-    socket: Socket,
-) -> Result<(), End> {
-    if say_joined(node, queue, session, visitor).await.is_err() {
-        queue.write(NodeFact::Disconnected(visitor, socket));
-        return Err(End::Gone);
+    appended: Appended,
+    until_said: Duration,
+) -> Result<Option<Ticket>, End> {
+    let ticket = ticket_of(queue, appended);
+    tokio::pin!(ticket);
+    if let Ok(ticket) = tokio::time::timeout(until_said, ticket.as_mut()).await {
+        return Ok(ticket);
     }
-    Ok(())
+    session.flush().await?;
+    Ok(ticket.await)
 }
 
 /// The ticket that a stored join gave, as soon as the feed covers it; `None` when it gave none or
@@ -289,10 +291,8 @@ async fn resume(
         }
         None => resume_quietly(node, queue, visitor, at_least).await?,
     };
-    if say_joined(node, queue, session, visitor).await.is_err() {
-        leave_seat(queue, taken.0);
-        return Err(End::Gone);
-    }
+    // The first numbers follow at once, from the pusher.
+    session.put(&joined(node, queue, visitor));
     Ok(taken)
 }
 

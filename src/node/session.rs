@@ -204,8 +204,13 @@ impl Session {
 
     /// Says something.
     pub(super) async fn send(&mut self, message: &ServerMessage) -> Result<(), Gone> {
-        write_message(&mut self.unsent, message);
+        self.put(message);
         self.flush().await
+    }
+
+    /// Says something with whatever is said next.
+    pub(super) fn put(&mut self, message: &ServerMessage) {
+        write_message(&mut self.unsent, message);
     }
 
     /// Asks for a sign of life.
@@ -243,7 +248,8 @@ impl Session {
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, closed).await;
     }
 
-    async fn flush(&mut self) -> Result<(), Gone> {
+    /// Sends whatever was not sent yet.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         let all = async {
             while !self.unsent.is_empty() {
                 self.write_now()?;

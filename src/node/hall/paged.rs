@@ -2,7 +2,7 @@
 //! when it grows, and is never half empty.
 
 /// Values in a page.
-const PAGE: usize = 256;
+const PAGE: usize = 32;
 
 /// Values under numbers.
 pub(super) struct Paged<T> {
@@ -87,6 +87,6 @@ mod tests {
             assert_eq!(paged.get_mut(number), Some(&mut { round }));
             paged.remove(number);
         }
-        assert_eq!((paged.len(), paged.pages.len()), (666, 4));
+        assert_eq!((paged.len(), paged.pages.len()), (666, 32));
     }
 }

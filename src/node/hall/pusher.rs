@@ -151,7 +151,7 @@ impl Pusher {
 
     /// Takes a socket. Whatever was read of it or said of it before is not lost.
     fn take(&mut self, handed: Handed) {
-        let Handed { socket, queue, sitting, inbound, unsent, mut notices, place } = handed;
+        let Handed { socket, queue, sitting, inbound, mut unsent, mut notices, place } = handed;
         let (number, now) = (queue.hall.row(), self.now);
         let row = self.rows.entry(number).or_insert_with(|| Row::new(queue, now));
         let slot = Slot::new(socket, number, sitting, now, place);
@@ -161,10 +161,18 @@ impl Pusher {
             self.end(before, End::Replaced);
         }
         let Some(slot) = self.slots.get(key.slot) else { return };
+        let Some(row) = self.rows.get(&number) else { return };
         let data = EventData::new_u64(key.to_u64());
         if let Err(error) = epoll::add(&self.epoll, &slot.socket, data, EventFlags::IN) {
             tracing::error!(%error, "a socket can't be waited for");
             return self.end(key.slot, End::Unavailable(ErrorCode::Unavailable));
+        }
+        // JOINED may be among what is unsent: the first numbers go out with it.
+        let numbers = row.numbers(&row.queue.view(), sitting.ticket);
+        if let Some(numbers) = numbers {
+            write_message(&mut unsent, &waiting::update(&numbers.point, row.words()));
+            slot.note_told(Some(numbers), now);
+            self.pushes.told.increment(1);
         }
         if !unsent.is_empty() && self.send(key.slot, &unsent).is_err() {
             return self.lose(key.slot);
@@ -175,7 +183,6 @@ impl Pusher {
         while let Ok(notice) = notices.try_recv() {
             self.notice(number, sitting, notice);
         }
-        self.tell_newest(key.slot);
         if !inbound.is_empty()
             && let Some(slot) = self.slots.get(key.slot)
         {

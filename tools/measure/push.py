@@ -1,0 +1,299 @@
+"""What `tools/bench push` does, with the programs that it built. Standard library only.
+
+Four servers hold as many sockets each at the same time: Anteroom's node, a bare loop that only sends
+(the limit), and what one writes with axum and with Node's ws. In turns somebody at the front of one
+of them leaves, and everyone behind is told. Ratios are to the bare loop of the same round, so that
+what else goes on on this machine hits both sides.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+QUEUE = "bench"
+# The limit comes first, since the others are shown beside it.
+SERVERS = ["bare", "anteroom", "axum", "ws"]
+# Those who are far from the front are told every two or three seconds while the line moves: moves of
+# one server that are closer together would be told together.
+MOVE_GAP_SECONDS = 3.5
+# Files that a process needs besides its sockets.
+OTHER_FILES = 100
+# A server that does not say that it listens within this has failed.
+START_WAIT_MAX = 60
+# All visitors have joined by then, or the load has failed.
+JOIN_WAIT_MAX = 120
+# Everyone was told by then, or the load has failed. It has a shorter limit of its own.
+MOVE_WAIT_MAX = 60
+# From being told to stop to being killed: a node lets its visitors go in order.
+STOP_WAIT_MAX = 20
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/bench push")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--quick", action="store_true", help="one round, in under two minutes")
+    parser.add_argument("--sockets", type=int, default=15_000, help="held by each server")
+    parser.add_argument("--rounds", type=int, help="5, or 1 when quick")
+    options = parser.parse_args()
+    rounds = options.rounds or (1 if options.quick else 5)
+    moves = 2 if options.quick else 3
+    leavers = 1 + rounds * moves
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files < options.sockets + leavers + OTHER_FILES:
+        raise SystemExit(f"{options.sockets} sockets are too many: a process may open {files} files")
+    load_average = [os.getloadavg()[0]]
+    with contextlib.ExitStack() as children:
+        bench = Bench(children, options.sockets, leavers)
+        # What comes first is not counted: it warms up what is found warm from then on.
+        warm_up = bench.move_each()
+        done = [summed_up([bench.move_each() for _ in range(moves)]) for _ in range(rounds)]
+        joins = {name: crowd.joined for name, crowd in bench.crowds.items()}
+        ends = {name: crowd.end() for name, crowd in bench.crowds.items()}
+    load_average.append(os.getloadavg()[0])
+    out = {
+        "figures": figures_of(done, joins),
+        "sockets": options.sockets,
+        "load_average": [round(load, 2) for load in load_average],
+        "joins": joins,
+        "ends": ends,
+        "warm_up": warm_up,
+        "rounds": done,
+    }
+    show(out, moves)
+    print(json.dumps(out))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(out, file, indent=1)
+            file.write("\n")
+
+
+class Bench:
+    """All servers with their crowds; each has joined before the next one is started."""
+
+    def __init__(self, children, sockets, leavers):
+        self.children, self.sockets, self.leavers = children, sockets, leavers
+        self.built = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release")
+        self.turns = 0
+        peers = os.path.join(self.built, "anteroom-peers")
+        ws = os.path.join("tools", "peers", "ws", "server.mjs")
+        self.crowds = {
+            "bare": self.crowd("bare", *self.peer("bare", [peers, "bare"])),
+            "anteroom": self.crowd("anteroom", *self.anteroom()),
+            "axum": self.crowd("axum", *self.peer("axum", [peers, "axum-ws"])),
+            "ws": self.crowd("ws", *self.peer("ws", ["node", ws])),
+        }
+
+    def peer(self, name, args):
+        # It ends when its standard input does, so that none is left if this is killed.
+        server = Child(self.children, name, args, stdin=subprocess.PIPE)
+        ready = server.said("url", START_WAIT_MAX)
+        return ready["url"], ready["pid"]
+
+    def anteroom(self):
+        """A queue of its own, paused, so that the line moves only when somebody leaves."""
+        program = os.path.join(self.built, "anteroom")
+        dir = self.children.enter_context(tempfile.TemporaryDirectory(prefix="anteroom-bench-"))
+        listen = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"]
+        log = self.children.enter_context(open(os.path.join(dir, "log"), "w+", encoding="utf-8"))
+        up = Child(self.children, "anteroom", [program, "up", "--json", "--dir", dir, *listen], log)
+        ready = up.said("api", START_WAIT_MAX)
+        for command in ["create", "pause"]:
+            args = [program, "queue", command, QUEUE, "--dir", dir]
+            asked = subprocess.run(args, stdout=subprocess.DEVNULL, timeout=START_WAIT_MAX)
+            if asked.returncode:
+                raise SystemExit(f"anteroom queue {command} ended with {asked.returncode}")
+        with open(os.path.join(dir, "run", "node.pid"), encoding="utf-8") as file:
+            pid = int(file.read())
+        return f"{ready['api'].replace('http', 'ws', 1)}/ws/{QUEUE}", pid
+
+    def crowd(self, name, url, pid):
+        args = [os.path.join(self.built, "anteroom-load"), "hold", "--commands", "--url", url]
+        args += ["--visitors", self.sockets, "--leavers", self.leavers, "--pid", pid]
+        if name == "bare":
+            # It tells everyone the same.
+            args.append("--unchecked")
+        crowd = Crowd(Child(self.children, f"the load on {name}", args, stdin=subprocess.PIPE))
+        note(f"{name} holds {self.sockets:,} sockets")
+        return crowd
+
+    def move_each(self):
+        """A move of each server, one after the other, in an order that is another one each time."""
+        first = self.turns % len(SERVERS)
+        self.turns += 1
+        return {name: self.crowds[name].move() for name in SERVERS[first:] + SERVERS[:first]}
+
+
+class Crowd:
+    """The visitors of one server, held by one process."""
+
+    def __init__(self, load):
+        self.load = load
+        self.joined = load.said("ready", JOIN_WAIT_MAX)
+        self.told_at = time.monotonic()
+
+    def move(self):
+        time.sleep(max(0, self.told_at + MOVE_GAP_SECONDS - time.monotonic()))
+        self.load.tell("move")
+        told = self.load.said("pushes", MOVE_WAIT_MAX)
+        self.told_at = time.monotonic()
+        return told
+
+    def end(self):
+        """The load's last word, after it has checked what everyone was told."""
+        self.load.process.stdin.close()
+        said = self.load.line(MOVE_WAIT_MAX)
+        code = self.load.process.wait(MOVE_WAIT_MAX)
+        if code:
+            raise SystemExit(f"{self.load.name} ended with {code}: {said}")
+        return json.loads(said)
+
+
+class Child:
+    """A process that speaks in lines of JSON, and ends no later than this program."""
+
+    def __init__(self, children, name, args, log=None, stdin=subprocess.DEVNULL):
+        self.name, self.log = name, log
+        args = [str(arg) for arg in args]
+        try:
+            self.process = subprocess.Popen(
+                args, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        except OSError as error:
+            raise SystemExit(f"{name} does not start: {error}") from error
+        children.callback(self.stop)
+
+    def tell(self, line):
+        # If it has ended, so does what it says.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{line}\n")
+            self.process.stdin.flush()
+
+    def said(self, key, wait_max):
+        """The next line, which has this key unless something is wrong."""
+        line = self.line(wait_max)
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if key in said:
+                return said
+        raise SystemExit(f"{self.name} said: {line}")
+
+    def line(self, wait_max):
+        late = threading.Timer(wait_max, self.process.kill)
+        late.start()
+        line = self.process.stdout.readline()
+        if line:
+            late.cancel()
+            return line.strip()
+        code = self.process.wait()
+        late.cancel()
+        if self.log:
+            self.log.seek(0)
+            sys.stderr.write(self.log.read())
+        why = f"said nothing for {wait_max} s" if code == -signal.SIGKILL else f"ended with {code}"
+        raise SystemExit(f"{self.name} {why}")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_WAIT_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def summed_up(moves):
+    """A round: of each server the median of its moves, and how often it is that of the limit."""
+    medians = {
+        name: {
+            "push_cpu_us": statistics.median(
+                move[name]["server_cpu_us"] / move[name]["pushes"] for move in moves
+            ),
+            "told_last_ms": statistics.median(move[name]["last_ms"] for move in moves),
+        }
+        for name in SERVERS
+    }
+    for of_server in medians.values():
+        for key, ratio in [("push_cpu_us", "push_ratio"), ("told_last_ms", "told_ratio")]:
+            of_server[ratio] = of_server[key] / medians["bare"][key]
+    return {**medians, "moves": moves}
+
+
+def figures_of(rounds, joins):
+    def median(name, key):
+        return statistics.median(one[name][key] for one in rounds)
+
+    figures = {
+        "push_cpu_ratio": median("anteroom", "push_ratio"),
+        "push_cpu_us": median("anteroom", "push_cpu_us"),
+        "memory_kib_per_connection": joins["anteroom"]["kib_per_connection"],
+        "told_last_ratio": median("anteroom", "told_ratio"),
+        "told_last_ms": median("anteroom", "told_last_ms"),
+        "handshake_cpu_us": joins["anteroom"]["server_cpu_us_per_join"],
+        "bare_push_cpu_us": median("bare", "push_cpu_us"),
+        "bare_memory_kib": joins["bare"]["kib_per_connection"],
+        "bare_told_last_ms": median("bare", "told_last_ms"),
+        "bare_handshake_cpu_us": joins["bare"]["server_cpu_us_per_join"],
+    }
+    for peer in ["axum", "ws"]:
+        figures |= {
+            f"peer_{peer}_push_ratio": median(peer, "push_ratio"),
+            f"peer_{peer}_push_cpu_us": median(peer, "push_cpu_us"),
+            f"peer_{peer}_memory_kib": joins[peer]["kib_per_connection"],
+            f"peer_{peer}_told_last_ratio": median(peer, "told_ratio"),
+            f"peer_{peer}_told_last_ms": median(peer, "told_last_ms"),
+            f"peer_{peer}_handshake_cpu_us": joins[peer]["server_cpu_us_per_join"],
+        }
+    return {key: round(value, 3) for key, value in figures.items()}
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(out, moves):
+    rounds, joins = out["rounds"], out["joins"]
+    before, after = out["load_average"]
+    print(f"{out['sockets']:,} sockets a server; {len(rounds)} rounds of {moves} moves: the median, "
+          f"least and most of rounds; load {before:.1f} to {after:.1f}\n")
+
+    def spread(name, key, digits):
+        values = [one[name][key] for one in rounds]
+        middle, least, most = statistics.median(values), min(values), max(values)
+        return f"{middle:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
+
+    heads = ["", "CPU µs a push", "x bare", "user KiB a socket", "CPU µs a join"]
+    heads += ["last told, ms", "x bare"]
+    rows = [
+        [
+            name,
+            spread(name, "push_cpu_us", 2),
+            spread(name, "push_ratio", 2),
+            f"{joins[name]['kib_per_connection']:.2f}",
+            f"{joins[name]['server_cpu_us_per_join']:.1f}",
+            spread(name, "told_last_ms", 0),
+            spread(name, "told_ratio", 2),
+        ]
+        for name in SERVERS
+    ]
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    for row in [heads, *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        print("  ".join([row[0].ljust(widths[0]), *cells]))
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -76,6 +76,7 @@ impl Crowd {
     /// Nobody yet. What comes on `orders` wakes it up.
     pub fn new(setup: Setup, orders: &Stdin) -> anyhow::Result<Self> {
         let targets = setup.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?;
+        let mut random = Random::new()?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll")?;
         epoll::add(&epoll, orders, EventData::new_u64(ORDERS), EventFlags::IN)?;
         Ok(Self {
@@ -85,12 +86,12 @@ impl Crowd {
             left: None,
             progress_at: clock::now(),
             shunned: None,
-            sources: Sources::new(setup.process),
+            sources: Sources::new(random.next_u64()),
             setup,
             targets,
             visitors: Vec::new(),
             epoll,
-            random: Random::new()?,
+            random,
             scratch: vec![0; READ_BYTES],
             due: BinaryHeap::new(),
             queue: VecDeque::new(),

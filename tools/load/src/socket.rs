@@ -1,6 +1,7 @@
 //! Sockets that never block, and where they lead.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs as _};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, ensure};
@@ -12,10 +13,14 @@ use rustix::net::{
 
 use crate::frame;
 
-/// Sockets of one process come from so many addresses: with 15,000 of them no address has over 1,000,
-/// so that connect() finds a free port at once, and closed sockets whose port is not free yet for a
-/// minute are no hindrance.
+/// Sockets of one process come from so many addresses: with 15,000 of them no address has over 1,000.
 const SOURCES: u8 = 16;
+/// Ports that a socket may come from, all below those that the kernel gives out (32,768 and up). If
+/// it had to find one that is free, that would take longer than all the rest as soon as there are
+/// many sockets, or many that were closed within a minute.
+const PORTS: RangeInclusive<u16> = 10_000..=32_767;
+/// Ports that are tried until one is free: those of an earlier run may be in a row.
+const PORTS_TRIED_MAX: usize = 20_000;
 
 /// A queue's socket on one node.
 pub struct Target {
@@ -39,21 +44,38 @@ impl Target {
     }
 }
 
-/// The addresses that a process's sockets come from, in turns.
+/// What a process's sockets come from: addresses in turns, and a port further each round.
 pub struct Sources {
-    process: u8,
-    next: u8,
+    network: u8,
+    host: u8,
+    port: u16,
 }
 
 impl Sources {
-    /// Those of the process with this number.
-    pub fn new(process: u8) -> Self {
-        Self { process, next: 0 }
+    /// Those of this process, most likely of no other; `random` says where they begin.
+    pub fn new(random: u64) -> Self {
+        let [network, low, high, ..] = random.to_le_bytes();
+        let port = PORTS.start() + u16::from_le_bytes([low, high]) % (PORTS.end() - PORTS.start());
+        Self { network, host: 0, port }
     }
 
-    fn take(&mut self) -> Ipv4Addr {
-        self.next = self.next % SOURCES + 1;
-        Ipv4Addr::new(127, 1, self.process, self.next)
+    fn take(&mut self) -> SocketAddrV4 {
+        self.host = self.host % SOURCES + 1;
+        if self.host == 1 {
+            self.port = if self.port == *PORTS.end() { *PORTS.start() } else { self.port + 1 };
+        }
+        SocketAddrV4::new(Ipv4Addr::new(127, 1, self.network, self.host), self.port)
+    }
+
+    /// Gives a socket an address that nobody has.
+    fn bind(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        for _ in 0..PORTS_TRIED_MAX {
+            match bind(socket, &self.take()) {
+                Err(Errno::ADDRINUSE) => {}
+                bound => return bound,
+            }
+        }
+        Err(Errno::ADDRINUSE)
     }
 }
 
@@ -73,7 +95,7 @@ pub fn open(
         sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
     }
     if target.address.is_ipv4() && target.address.ip().is_loopback() {
-        bind(&socket, &SocketAddrV4::new(sources.take(), 0))?;
+        sources.bind(&socket)?;
     }
     match connect(&socket, &target.address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -114,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn sources_take_turns() {
-        let mut sources = Sources::new(3);
-        let first = sources.take();
-        assert_eq!(first, Ipv4Addr::new(127, 1, 3, 1));
-        let others: Vec<_> = (1..SOURCES).map(|_| sources.take()).collect();
-        assert!(!others.contains(&first));
-        assert_eq!(sources.take(), first);
+    fn no_source_comes_twice_in_a_long_time() {
+        for random in [0, u64::MAX] {
+            let mut sources = Sources::new(random);
+            let taken: Vec<_> = (0..100_000).map(|_| sources.take()).collect();
+            assert!(taken.iter().all(|source| PORTS.contains(&source.port())));
+            assert_eq!(taken.iter().collect::<std::collections::BTreeSet<_>>().len(), 100_000);
+        }
     }
 }

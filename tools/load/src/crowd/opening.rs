@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 
 use super::{Crowd, Due, TRIES_MAX};
 use crate::clock::{self, MILLI, SECOND};
@@ -20,6 +22,10 @@ const GOING_AWAY: u16 = 1001;
 const NODE_GOING: u16 = 1012;
 /// After these nothing is gained by coming back: the protocol was broken, or a limit.
 const FINAL_CODES: [u16; 4] = [1002, 1007, 1008, 1009];
+
+/// How the epoll comes to know what is wanted of a socket: by `add` or `modify`.
+type Register = fn(&OwnedFd, &OwnedFd, EventData, EventFlags) -> Result<(), Errno>;
+
 /// Why a socket ended.
 pub(super) enum Loss {
     /// It broke, in words.
@@ -43,34 +49,31 @@ impl Crowd {
             return;
         }
         visitor.began_at = clock::now();
-        let opened = socket::open(&self.targets[visitor.url], &mut self.sources, None);
-        let socket = match opened {
-            Ok(socket) => socket,
+        match socket::open(&self.targets[visitor.url], &mut self.sources, None) {
+            Ok(socket) => visitor.socket = Some(socket),
             Err(error) => return self.lose(index, Loss::Broken(format!("connect: {error}"))),
-        };
-        let key = EventData::new_u64(u64::from(visitor.generation) << 32 | index as u64);
-        let added = epoll::add(&self.epoll, &socket, key, EventFlags::OUT);
-        visitor.socket = Some(socket);
-        self.set(index, Stage::Connecting);
-        if let Err(error) = added {
-            self.fail(index, || format!("epoll: {error}"));
         }
+        self.set(index, Stage::Connecting);
+        // On this machine the connection is there by now, which saves a look at the epoll.
+        self.upgrade(index, |epoll, socket, key, wanted| epoll::add(epoll, socket, key, wanted));
     }
 
-    /// The socket is connected, or failed to: asks for the upgrade.
-    pub(super) fn upgrade(&mut self, index: usize) {
+    /// The socket may be connected, or have failed to: asks for the upgrade.
+    pub(super) fn upgrade(&mut self, index: usize, register: Register) {
         let visitor = &mut self.visitors[index];
         let Some(socket) = &visitor.socket else { return };
         let request = &self.targets[visitor.url].request;
         // The first write says whether the connection came about.
-        if let Err(error) = socket::write(socket, request) {
-            return self.lose(index, Loss::Broken(format!("connect: {error}")));
-        }
+        let (stage, wanted) = match socket::write(socket, request) {
+            Ok(()) => (Stage::Upgrading, EventFlags::IN),
+            Err(Errno::AGAIN) => (Stage::Connecting, EventFlags::OUT),
+            Err(error) => return self.lose(index, Loss::Broken(format!("connect: {error}"))),
+        };
         let key = EventData::new_u64(u64::from(visitor.generation) << 32 | index as u64);
-        if let Err(error) = epoll::modify(&self.epoll, socket, key, EventFlags::IN) {
-            return self.fail(index, || format!("epoll: {error}"));
+        match register(&self.epoll, socket, key, wanted) {
+            Ok(()) => self.set(index, stage),
+            Err(error) => self.fail(index, || format!("epoll: {error}")),
         }
-        self.set(index, Stage::Upgrading);
     }
 
     /// The socket speaks WebSocket from now on.

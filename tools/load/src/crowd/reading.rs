@@ -1,6 +1,6 @@
 //! What comes in on the sockets.
 
-use rustix::event::epoll::EventFlags;
+use rustix::event::epoll::{self, EventFlags};
 
 use super::Crowd;
 use super::opening::Loss;
@@ -19,7 +19,9 @@ impl Crowd {
     /// Something happened to a socket.
     pub(super) fn notice(&mut self, index: usize, flags: EventFlags) {
         if self.visitors[index].stage == Stage::Connecting {
-            return self.upgrade(index);
+            return self.upgrade(index, |epoll, socket, key, wanted| {
+                epoll::modify(epoll, socket, key, wanted)
+            });
         }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             let mut scratch = std::mem::take(&mut self.scratch);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::visitor::Role;
+
 /// So many of what is wrong are told in words; the rest is counted.
 const WORDS_MAX: usize = 20;
 
@@ -44,6 +46,10 @@ pub struct Census {
     pub ids: Vec<u64>,
     /// Of each who waits: places ahead, waiting in all.
     pub places: Vec<(u32, u32)>,
+    /// Those who have a place, but read nothing, so that it is not known which.
+    pub unread: usize,
+    /// For how long each hostile socket is open that has not been closed.
+    pub hostile_open: Vec<(Role, u64)>,
     /// Those whose turn it was.
     pub admitted: usize,
     /// Those who were told that their place is gone.
@@ -57,6 +63,8 @@ impl Census {
         self.unacknowledged += other.unacknowledged;
         self.ids.extend(other.ids);
         self.places.extend(other.places);
+        self.unread += other.unread;
+        self.hostile_open.extend(other.hostile_open);
         self.admitted += other.admitted;
         self.ended += other.ended;
     }
@@ -83,15 +91,18 @@ impl Census {
         }
         let mut counts: Vec<u32> = self.places.iter().map(|(count, _)| *count).collect();
         counts.sort_unstable();
-        for (place, count) in counts.iter().enumerate() {
-            // The first that is out of place moves all behind it: one word for it is enough.
-            if u32::try_from(place) != Ok(*count) {
-                let position = place + 1;
-                violations.add(|| format!("position {position} is {}, not in place", count + 1));
-                break;
-            }
+        let twice = counts.windows(2).find(|two| two[0] == two[1]);
+        if let Some([count, _]) = twice {
+            violations.add(|| format!("position {} is told to two", count + 1));
         }
-        let all = self.places.len();
+        let gap = counts.iter().zip(0..).find(|(count, place)| *count != place);
+        if let Some((count, place)) = gap
+            && twice.is_none()
+            && self.unread == 0
+        {
+            violations.add(|| format!("after position {place} comes {}", count + 1));
+        }
+        let all = self.places.len() + self.unread;
         for (count, waiting) in &self.places {
             if usize::try_from(*waiting) != Ok(all) {
                 let position = count + 1;
@@ -112,6 +123,8 @@ mod tests {
             joined: counts.len() + 2,
             unacknowledged: 0,
             ids: (0..counts.len() as u64 + 2).collect(),
+            unread: 0,
+            hostile_open: Vec::new(),
             places: counts.iter().map(|count| (*count, waiting)).collect(),
             admitted: 1,
             ended: 1,
@@ -138,12 +151,12 @@ mod tests {
 
     #[test]
     fn a_gap_is_seen() {
-        rejects(&census(&[0, 1, 3]), "position 3 is 4");
+        rejects(&census(&[0, 1, 3]), "after position 2 comes 4");
     }
 
     #[test]
     fn a_double_position_is_seen() {
-        rejects(&census(&[0, 1, 1]), "position 3 is 2");
+        rejects(&census(&[0, 1, 1]), "position 2 is told to two");
     }
 
     #[test]
@@ -162,6 +175,19 @@ mod tests {
         census.joined -= 1;
         census.unacknowledged = 1;
         rejects(&census, "lost");
+    }
+
+    #[test]
+    fn those_who_read_nothing_may_be_anywhere_but_count() {
+        let mut census = census(&[0, 2, 5]);
+        census.unread = 3;
+        rejects(&census, "6 wait, but");
+        for place in &mut census.places {
+            place.1 = 6;
+        }
+        assert_eq!(census.judge(), Violations::default());
+        census.places[1].0 = 0;
+        rejects(&census, "position 1 is told to two");
     }
 
     #[test]

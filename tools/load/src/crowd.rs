@@ -2,6 +2,7 @@
 
 mod opening;
 mod reading;
+mod hostile;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -70,6 +71,8 @@ enum Due {
     Open,
     /// The old socket is given up, with a word or without one.
     Refresh { politely: bool },
+    /// One more byte of a request that takes its time.
+    Drip,
 }
 
 impl Crowd {
@@ -144,7 +147,7 @@ impl Crowd {
     }
 
     /// More who come one after the other, to any node that is not shunned.
-    pub fn arrive_slowly(&mut self, role: Role, count: usize, every: u64) {
+    pub fn trickle(&mut self, role: Role, count: usize, every: u64) {
         let now = clock::now();
         for number in 0..count {
             let url = self.node_after(number % self.targets.len());
@@ -195,7 +198,12 @@ impl Crowd {
 
     /// Whether everyone knows where they stand, and nothing is due.
     pub fn all_settled(&self) -> bool {
-        self.unsettled == 0 && self.due.is_empty()
+        self.is_quiet() && self.due.is_empty()
+    }
+
+    /// Whether everyone who has come knows where they stand.
+    pub fn is_quiet(&self) -> bool {
+        self.unsettled == 0
     }
 
     /// Whether somebody is on the node that is shunned.
@@ -219,7 +227,7 @@ impl Crowd {
 
     /// Where everyone stands who keeps to the protocol.
     pub fn census(&self) -> Census {
-        let mut census = Census::default();
+        let mut census = self.hostile_census();
         for visitor in self.visitors.iter().filter(|visitor| visitor.role.is_honest()) {
             if visitor.joined_at == 0 {
                 continue;
@@ -257,6 +265,7 @@ impl Crowd {
             match due {
                 Due::Open => self.queue.push_back(index),
                 Due::Refresh { politely } => self.lose_on_purpose(index, politely),
+                Due::Drip => self.drip(index),
             }
         }
     }

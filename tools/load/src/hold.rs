@@ -1,8 +1,6 @@
 //! A line stands still, or moves when told to, and everyone in it is told.
 
 use std::io::BufRead as _;
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -11,14 +9,11 @@ use serde_json::json;
 use crate::clock;
 use crate::fleet::{Common, Fleet};
 use crate::measure::{Times, rounded};
+use crate::moves;
 use crate::orders::Order;
 use crate::report::{self, Before, Figures};
 use crate::visitor::Role;
 
-/// By then everyone was told of a move, or it failed.
-const TOLD_WAIT_MAX_MILLIS: u64 = 30_000;
-/// What the server does after it has told the last one is counted for so long.
-const AFTERMATH: Duration = Duration::from_millis(50);
 /// Leavers come on top of what a process holds: its limit of files has room for so many.
 const LEAVERS_MAX: usize = 2_000;
 
@@ -121,35 +116,19 @@ impl Hold {
 
     fn make_move(&self, fleet: &mut Fleet, number: usize) -> anyhow::Result<Figures> {
         ensure!(number <= self.leavers, "all {} leavers have left", self.leavers);
-        fleet.all(|_| Order::Watch)?;
-        let updates_before = fleet.tally.updates;
-        let before = Before::now(fleet);
-        let left = fleet.first(&Order::Leave)?;
-        let told = fleet.all(|_| Order::Told { millis_max: TOLD_WAIT_MAX_MILLIS })?;
-        sleep(AFTERMATH);
-        let after = Before::now(fleet);
-        fleet.all(|_| Order::Serve { millis: 0 })?;
-        let untold: usize = told.iter().map(|answer| answer.untold).sum();
-        if untold > 0 {
-            fleet.tally.violations.add(|| format!("move {number} was not told to {untold}"));
-        }
-        let Some((said_at, ended_at)) = left.left else {
-            bail!("LEAVE had no answer: {}", fleet.tally.violations.words.join("; "))
-        };
-        let first_told = left.told.into_iter();
-        let since = first_told.chain(told.into_iter().flat_map(|answer| answer.told));
-        let since = Times::new(since.map(|at| at.saturating_sub(said_at)).collect());
+        let told = moves::make(fleet)?;
+        let since = Times::new(told.told_at.iter().map(|at| at - told.said_at).collect());
         let mut figures = report::figures(json!({
             "move": number,
-            "ended_ms": rounded(clock::millis(ended_at - said_at)),
+            "ended_ms": rounded(clock::millis(told.ended_at - told.said_at)),
             "first_ms": since.millis(0),
             "p50_ms": since.millis(50),
             "p99_ms": since.millis(99),
             "last_ms": since.millis(100),
-            "pushes": fleet.tally.updates - updates_before,
-            "untold": untold,
+            "pushes": told.pushes,
+            "untold": told.untold,
         }));
-        figures.append(&mut after.cpu_since(&before));
+        figures.append(&mut told.cpu.clone());
         Ok(figures)
     }
 }

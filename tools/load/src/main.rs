@@ -2,13 +2,17 @@
 //!
 //! # Layout
 //!
-//! - Scenarios: [`rush`], [`hold`]. They order a [`fleet`] of worker processes about, and [`report`].
+//! - Scenarios: [`rush`], [`hold`], [`refresh`], [`storm`] and [`slow`]. They order a [`fleet`] of worker processes about, and [`report`].
 //! - A [`worker`] carries [`orders`] out with its [`crowd`], one thread over an epoll. A [`visitor`] is
 //!   the protocol without the socket; [`message`] and [`frame`] are what goes over it, [`socket`] how.
 //! - [`checks`] says whether everyone has what was promised; [`measure`] what it cost, by [`clock`].
 
 mod rush;
 mod hold;
+mod refresh;
+mod storm;
+mod slow;
+mod moves;
 mod fleet;
 mod report;
 mod checks;
@@ -38,6 +42,9 @@ struct Cli {
 enum Scenario {
     Rush(rush::Rush),
     Hold(hold::Hold),
+    Refresh(refresh::Refresh),
+    Storm(storm::Storm),
+    Slow(slow::Slow),
     /// Holds the sockets of another process of this program
     #[command(hide = true)]
     Worker,
@@ -47,6 +54,9 @@ fn main() -> ExitCode {
     let held = match Cli::parse().scenario {
         Scenario::Rush(rush) => rush.run(),
         Scenario::Hold(hold) => hold.run(),
+        Scenario::Refresh(refresh) => refresh.run(),
+        Scenario::Storm(storm) => storm.run(),
+        Scenario::Slow(slow) => slow.run(),
         Scenario::Worker => worker::run().map(|()| true),
     };
     match held {

@@ -67,6 +67,11 @@ impl Times {
         Self(nanos)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The time in milliseconds that so many of a hundred do not exceed; `None` if there are none.
     pub fn millis(&self, of_hundred: usize) -> Option<f64> {
         let rank = (self.0.len() * of_hundred).div_ceil(100).max(1);

@@ -40,8 +40,10 @@ pub enum Order {
     Census,
     /// Everyone in turn loses their socket and comes back to the next node.
     Refresh { every_nanos: u64 },
-    /// The first node goes, others come meanwhile; until everyone is back on another one.
-    Storm { others: usize, others_every_nanos: u64 },
+    /// Others come one by one while something else goes on. They are not waited for.
+    Trickle { count: usize, every_nanos: u64 },
+    /// The first node goes, and others come from then on; until everyone is on another one.
+    Storm { others: usize, others_over: u64 },
 }
 
 /// What a worker answers.
@@ -80,6 +82,8 @@ pub struct Tally {
     pub other_shown: Vec<u64>,
     /// Since when each was away who came back, and when they had their position again.
     pub returns: Vec<(u64, u64)>,
+    /// For how long each hostile socket was left open that was closed.
+    pub hostile_closed: Vec<(Role, u64)>,
     /// Positions that were received.
     pub updates: u64,
     /// Sockets that ended without anybody wanting it.
@@ -106,6 +110,7 @@ impl Tally {
         self.other_handshakes.extend(other.other_handshakes);
         self.other_shown.extend(other.other_shown);
         self.returns.extend(other.returns);
+        self.hostile_closed.extend(other.hostile_closed);
         self.updates += other.updates;
         self.sockets_lost += other.sockets_lost;
         self.attempts_failed += other.attempts_failed;

@@ -34,7 +34,7 @@ impl Role {
         }
     }
 
-    /// Whether it never gets as far as a JOIN.
+    /// Whether it never gets as far as a JOIN, so that no place is asked for.
     pub fn is_attacker(self) -> bool {
         match self {
             Self::Idle | Self::Drip | Self::Silent => true,
@@ -114,8 +114,8 @@ pub struct Visitor {
     pub joined_at: u64,
     /// Since when they have been without a place on a socket; 0 if they have one.
     pub away_since: u64,
-    /// When the last position came on this socket, for those who read no further.
-    pub stuck_since: u64,
+    /// Since when they do what they must not, if they are hostile; 0 as long as they don't.
+    pub hostile_since: u64,
     /// Places ahead, as they were told last.
     pub count: u32,
     /// Waiting in all, as they were told last.
@@ -126,7 +126,7 @@ pub struct Visitor {
     pub tries: u32,
     /// Whether they said LEAVE.
     pub has_left: bool,
-    /// Bytes of the request that were sent.
+    /// Bytes of the request that were sent, if they are sent one by one.
     pub sent: usize,
 }
 
@@ -168,7 +168,7 @@ impl Visitor {
             began_at: 0,
             joined_at: 0,
             away_since: 0,
-            stuck_since: 0,
+            hostile_since: 0,
             count: UNKNOWN,
             waiting: UNKNOWN,
             watched: UNKNOWN,

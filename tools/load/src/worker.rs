@@ -15,6 +15,8 @@ use crate::visitor::Role;
 const STALL_MAX: u64 = 60 * SECOND;
 /// A LEAVE is answered within this, or the place was not given up.
 const LEAVE_WAIT_MAX: u64 = 30 * SECOND;
+/// If the node does not go within this, it will not.
+const STORM_WAIT_MAX: u64 = 600 * SECOND;
 /// How often it is looked whether everyone has left a node, which asks each.
 const STORM_LOOK_EVERY: u64 = 20 * MILLI;
 /// Orders are short; more at once were not asked for.
@@ -32,8 +34,9 @@ enum Goal {
     Left(u64),
     /// All who are watched were told, or it is this late.
     Told(u64),
-    /// Everyone is settled on another node; when that is looked at next.
-    Moved(u64),
+    /// Everyone is settled on another node, or it is this late and nothing has begun; others come
+    /// when it does.
+    Moved { look_at: u64, until: u64, others: usize, others_over: u64 },
 }
 
 /// Obeys until the input ends.
@@ -102,10 +105,14 @@ fn begin(crowd: &mut Crowd, answer: &mut Answer, order: Order) -> Goal {
             crowd.refresh(every_nanos);
             Goal::Settled
         }
-        Order::Storm { others, others_every_nanos } => {
+        Order::Trickle { count, every_nanos } => {
+            crowd.trickle(Role::Other, count, every_nanos);
+            Goal::Until(now)
+        }
+        Order::Storm { others, others_over } => {
             crowd.shunned = Some(0);
-            crowd.arrive_slowly(Role::Other, others, others_every_nanos);
-            Goal::Moved(now)
+            crowd.progress_at = now;
+            Goal::Moved { look_at: now, until: now + STORM_WAIT_MAX, others, others_over }
         }
     }
 }
@@ -118,12 +125,18 @@ fn is_reached(crowd: &mut Crowd, goal: &mut Goal) -> bool {
         Goal::Told(until) => crowd.untold == 0 || *until <= now,
         Goal::Opened => crowd.all_opened() || is_stalled(crowd, now),
         Goal::Settled => crowd.all_settled() || is_stalled(crowd, now),
-        Goal::Moved(look_at) => {
+        Goal::Moved { look_at, until, others, others_over } => {
             if now < *look_at {
                 return false;
             }
             *look_at = now + STORM_LOOK_EVERY;
-            (crowd.all_settled() && crowd.shunned_is_left()) || is_stalled(crowd, now)
+            if crowd.is_quiet() {
+                *until <= now || (crowd.all_settled() && crowd.shunned_is_left())
+            } else {
+                let count = std::mem::take(others);
+                crowd.trickle(Role::Other, count, *others_over / count.max(1) as u64);
+                is_stalled(crowd, now)
+            }
         }
     }
 }
@@ -154,7 +167,8 @@ impl Goal {
     fn look_at(&self) -> u64 {
         match self {
             Self::Opened | Self::Settled => u64::MAX,
-            Self::Until(at) | Self::Left(at) | Self::Told(at) | Self::Moved(at) => *at,
+            Self::Until(at) | Self::Left(at) | Self::Told(at) => *at,
+            Self::Moved { look_at, .. } => *look_at,
         }
     }
 }

@@ -24,7 +24,10 @@ const NODE_GOING: u16 = 1012;
 const FINAL_CODES: [u16; 4] = [1002, 1007, 1008, 1009];
 
 /// How the epoll comes to know what is wanted of a socket: by `add` or `modify`.
-type Register = fn(&OwnedFd, &OwnedFd, EventData, EventFlags) -> Result<(), Errno>;
+pub(super) type Register = fn(&OwnedFd, &OwnedFd, EventData, EventFlags) -> Result<(), Errno>;
+
+/// One who reads nothing has room for this, which the kernel doubles: a handful of updates.
+const STUCK_BUFFER_BYTES: usize = 1024;
 
 /// Why a socket ended.
 pub(super) enum Loss {
@@ -49,11 +52,15 @@ impl Crowd {
             return;
         }
         visitor.began_at = clock::now();
-        match socket::open(&self.targets[visitor.url], &mut self.sources, None) {
+        let buffer = (visitor.role == Role::Stuck).then_some(STUCK_BUFFER_BYTES);
+        match socket::open(&self.targets[visitor.url], &mut self.sources, buffer) {
             Ok(socket) => visitor.socket = Some(socket),
             Err(error) => return self.lose(index, Loss::Broken(format!("connect: {error}"))),
         }
         self.set(index, Stage::Connecting);
+        if matches!(self.visitors[index].role, Role::Idle | Role::Drip) {
+            return self.be_slow(index);
+        }
         // On this machine the connection is there by now, which saves a look at the epoll.
         self.upgrade(index, |epoll, socket, key, wanted| epoll::add(epoll, socket, key, wanted));
     }
@@ -84,6 +91,9 @@ impl Crowd {
         match visitor.role {
             Role::Other => self.tally.other_handshakes.push(took),
             _ => self.tally.handshakes.push(took),
+        }
+        if visitor.role == Role::Silent {
+            return self.be_silent(index);
         }
         self.tally.opened_at = now;
         let joins = visitor.joins;
@@ -154,6 +164,9 @@ impl Crowd {
     pub(super) fn lose(&mut self, index: usize, loss: Loss) {
         let visitor = &mut self.visitors[index];
         let stage = visitor.stage;
+        if visitor.hostile_since != 0 {
+            return self.was_thrown_out(index);
+        }
         visitor.tries += 1;
         self.drop_socket(index);
         if matches!(stage, Stage::Admitted | Stage::Ended | Stage::Failed) {
@@ -171,9 +184,10 @@ impl Crowd {
                 (format!("closed with {code}"), FINAL_CODES.contains(&code), pause)
             }
         };
-        let tries = self.visitors[index].tries;
+        let (tries, is_honest) =
+            (self.visitors[index].tries, self.visitors[index].role.is_honest());
         // A server that knows no RECONNECT is no place to come back to.
-        if is_final || !self.setup.checked || tries > TRIES_MAX {
+        if is_honest && (is_final || !self.setup.checked || tries > TRIES_MAX) {
             return self.fail(index, || format!("{why} while {stage:?}"));
         }
         self.go_away(index);
@@ -182,7 +196,7 @@ impl Crowd {
         self.due.push(Reverse((clock::now() + pause, index, Due::Open)));
     }
 
-    fn go_away(&mut self, index: usize) {
+    pub(super) fn go_away(&mut self, index: usize) {
         let url = self.node_after(self.visitors[index].url);
         let visitor = &mut self.visitors[index];
         visitor.url = url;

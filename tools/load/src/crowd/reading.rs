@@ -23,6 +23,9 @@ impl Crowd {
                 epoll::modify(epoll, socket, key, wanted)
             });
         }
+        if self.visitors[index].hostile_since != 0 {
+            return self.notice_hostile(index, flags);
+        }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             let mut scratch = std::mem::take(&mut self.scratch);
             self.read(index, &mut scratch);
@@ -178,6 +181,7 @@ impl Crowd {
         let since_join = now - visitor.joined_at;
         let came_back = visitor.away_since != 0;
         match (before, stage) {
+            _ if !visitor.role.is_honest() => visitor.away_since = 0,
             (Stage::Asked, Stage::Joined) if !came_back => self.tally.acks.push(since_join),
             (Stage::Joined, Stage::Waiting | Stage::Admitted) => {
                 visitor.tries = 0;
@@ -198,5 +202,8 @@ impl Crowd {
             self.untold -= 1;
         }
         self.set(index, stage);
+        if stage == Stage::Waiting && self.visitors[index].role == Role::Stuck {
+            self.get_stuck(index);
+        }
     }
 }

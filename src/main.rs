@@ -2,6 +2,7 @@
 //! failed, 2 is wrong usage.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anteroom::cli::{self, Cli, Command, WrongUsage};
@@ -12,7 +13,7 @@ use anteroom::up::{self, Told, lifeline};
 use anteroom::{admission, node, projection, telemetry};
 use anyhow::Context as _;
 use clap::Parser as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 const WRONG_USAGE: u8 = 2;
 
@@ -36,7 +37,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             up::run(&config, &Told { json })?;
         }
         Command::Node { settings } => role(&settings, "node", async |log, config, shutdown| {
-            let listen = bind(config.listen()?).await?;
+            let listen = bind(config.listen()?)?;
             let config = node::Config {
                 keys: config.mac_keys()?,
                 issuer: config.issuer(),
@@ -58,7 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                     signer: config.signer()?,
                     limits: config.limits()?,
                     operator_token: config.operator_token()?,
-                    operator: bind(config.operator_listen()?).await?,
+                    operator: bind(config.operator_listen()?)?,
                 };
                 admission::run(log, config, shutdown).await
             })?;
@@ -109,6 +110,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     runtime.context("the runtime can't be started")
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("nothing can listen on {address}"))
+/// Connections that the kernel keeps until they are accepted. With the usual 128 a crowd that comes in
+/// one moment is turned away by silence, and tries again after a second.
+const BACKLOG: u32 = 4_096;
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("nothing can listen on {address}"))
 }

@@ -181,7 +181,7 @@ fn memory(seen: &Seen, kib_before: Option<u64>) -> Figures {
     report::figures(json!({
         "server_kib_before": kib_before,
         "server_kib_first": kib().next(),
-        "server_kib_last": kib().last(),
+        "server_kib_last": kib().next_back(),
         "server_kib_min": kib().reduce(f64::min),
         "server_kib_max": kib().reduce(f64::max),
         "server_kib_samples": seen.kib.len(),

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::clock;
 use crate::shutdown::Shutdown;
 
 pub mod door;
@@ -27,6 +28,8 @@ use door::{Door, Handshake, Place, Refused};
 
 /// A request's head must be here within this.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A head that has begun at the last moment may still come whole.
+const HEADER_WAIT_MIN: Duration = Duration::from_millis(200);
 /// Bytes of one connection that are buffered before a request is understood.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request must have come and be answered within this; the slowest wait for the log is less.
@@ -48,9 +51,10 @@ pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>, shutd
         let service = service(router.clone(), arrived);
         let stopping = shutdown.clone();
         shutdown.spawn(async move {
+            let Some(left) = spoken(&stream, &stopping).await else { return };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_WAIT_MAX)
+                .header_read_timeout(left)
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
@@ -67,6 +71,18 @@ pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>, shutd
             }
         });
     }
+}
+
+/// Waits for the first byte: until it is there, nobody needs the buffers that a request takes. Of the
+/// time for a request's head, what is left.
+async fn spoken(stream: &TcpStream, stopping: &Shutdown) -> Option<Duration> {
+    let begun = clock::monotonic();
+    tokio::select! {
+        spoken = tokio::time::timeout(HEADER_WAIT_MAX, stream.readable()) => spoken.ok()?.ok()?,
+        () = stopping.stopped() => return None,
+    }
+    let passed = clock::monotonic().duration_since(begun);
+    Some(HEADER_WAIT_MAX.saturating_sub(passed).max(HEADER_WAIT_MIN))
 }
 
 /// A connection that has come in. Each of its requests carries it; whoever takes the connection over

@@ -138,6 +138,11 @@ impl Door {
         Some((place, Handshake(handshake)))
     }
 
+    /// How many visitors there may be at once.
+    pub fn sockets_max(&self) -> usize {
+        self.limits.sockets
+    }
+
     /// Whether there is no room for another visitor.
     pub fn is_full(&self) -> bool {
         self.counted().sockets >= self.limits.sockets

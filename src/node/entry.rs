@@ -83,7 +83,7 @@ async fn join(
         None => ids::visitor(),
     };
     if queue.hall.sits(visitor) {
-        return resume(node, queue, session, visitor, Seq(0)).await;
+        return Box::pin(resume(node, queue, session, visitor, Seq(0))).await;
     }
     if let Some(shut) = door(queue) {
         // Whoever has a place already is let through to it.
@@ -92,7 +92,7 @@ async fn join(
         if !known {
             return Err(shut);
         }
-        return resume(node, queue, session, visitor, Seq(0)).await;
+        return Box::pin(resume(node, queue, session, visitor, Seq(0))).await;
     }
     let socket = node.next_socket();
     let pending = queue.appender.append(NodeFact::Joined(visitor, socket));
@@ -125,7 +125,7 @@ async fn join(
         }
         // The visitor had a place before: it is theirs again, on this socket.
         None => {
-            let resumed = resume_quietly(node, queue, visitor, appended.seq).await;
+            let resumed = Box::pin(resume_quietly(node, queue, visitor, appended.seq)).await;
             if resumed.is_err() {
                 // Should it have been a new place after all, nobody is on it now.
                 queue.write(NodeFact::Disconnected(visitor, socket));

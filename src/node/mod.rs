@@ -73,6 +73,8 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     let id = ids::node();
     let counts = telemetry::Counts::start("node", &id.to_string(), &counts::BUCKETS)?;
     counts::describe();
+    let door = Door::new(config.limits);
+    let sockets_max = door.sockets_max();
     let node = Arc::new(Node {
         counts,
         log: log.clone(),
@@ -82,8 +84,8 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         ids: RwLock::new(vec![id]),
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
-        door: Door::new(config.limits),
-        pushers: Arc::new(Pushers::start(config.pushers, &shutdown)?),
+        door,
+        pushers: Arc::new(Pushers::start(config.pushers, sockets_max, &shutdown)?),
         unknown: Mutex::default(),
         stopped: Mutex::default(),
         shutdown: shutdown.clone(),
@@ -225,7 +227,7 @@ impl Node {
         let queue = Arc::new(Queue {
             view: RwLock::new(view),
             moved: watch::Sender::new(clock::monotonic()),
-            hall: Hall::new(Arc::clone(&self.pushers), row),
+            hall: Hall::new(Arc::clone(&self.pushers), row, self.door.sockets_max()),
             appender,
             lookups: Lookups::start(&self.log, &id, &self.shutdown),
             granted,

@@ -50,7 +50,8 @@ pub(super) async fn in_line(
         return rise(queue, sitting, &End::Gone);
     };
     let mut session = Session::from_parts(Parts { stream, inbound, unsent, place });
-    let end = wait(node, queue, &mut session, sitting, &mut notices).await;
+    // Apart, so that those whom a pusher takes do not carry it.
+    let end = Box::pin(wait(node, queue, &mut session, sitting, &mut notices)).await;
     rise(queue, sitting, &end);
     ending::finish(session, end).await;
 }

@@ -9,5 +9,5 @@ pub(super) mod pushers;
 mod pusher;
 mod row;
 mod slots;
-mod paged;
+mod room;
 mod cadence;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -56,7 +56,7 @@ pub(super) struct Pusher {
 }
 
 impl Pusher {
-    pub(super) fn new(inbox: Arc<Inbox>, shutdown: Shutdown) -> io::Result<Self> {
+    pub(super) fn new(inbox: Arc<Inbox>, sockets: usize, shutdown: Shutdown) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, inbox.waker(), EventData::new_u64(MAIL), EventFlags::IN)?;
         Ok(Self {
@@ -66,7 +66,7 @@ impl Pusher {
             epoll,
             begun: clock::monotonic(),
             now: 0,
-            slots: Slots::default(),
+            slots: Slots::new(sockets),
             rows: BTreeMap::new(),
             closing: VecDeque::new(),
             is_going: false,
@@ -393,8 +393,14 @@ impl Pusher {
     }
 
     fn free(&mut self, number: u32) {
-        if self.slots.remove(number).is_some() {
-            self.pushes.slots.decrement(1);
+        let Some(slot) = self.slots.remove(number) else { return };
+        self.pushes.slots.decrement(1);
+        if slot.blocked_since.is_some() {
+            // Nobody takes what is left in the kernel; it is thrown away now, and not tried for minutes.
+            let at_once = Some(Duration::ZERO);
+            if let Err(error) = rustix::net::sockopt::set_socket_linger(&slot.socket, at_once) {
+                tracing::debug!(%error, "a socket closes in its own time");
+            }
         }
     }
 

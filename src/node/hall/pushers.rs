@@ -55,12 +55,17 @@ pub(super) struct Inbox {
 }
 
 impl Pushers {
-    /// Starts so many pushers. They end when the node does, after their visitors were sent away.
-    pub(in crate::node) fn start(count: usize, shutdown: &Shutdown) -> io::Result<Self> {
+    /// Starts so many pushers, with room for so many sockets in all. They end when the node does, after their visitors were sent away.
+    pub(in crate::node) fn start(
+        count: usize,
+        sockets: usize,
+        shutdown: &Shutdown,
+    ) -> io::Result<Self> {
         let mut inboxes = Vec::new();
         for number in 0..count {
             let inbox = Arc::new(Inbox::new()?);
-            let pusher = Pusher::new(Arc::clone(&inbox), shutdown.clone())?;
+            let pusher =
+                Pusher::new(Arc::clone(&inbox), sockets.div_ceil(count), shutdown.clone())?;
             shutdown.thread(&format!("pusher-{number}"), move || pusher.run())?;
             inboxes.push(inbox);
         }

@@ -2,13 +2,14 @@
 //!
 //! A seat outlives its socket for a moment, so that pressing refresh is no fact in the log.
 
-use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hashbrown::HashTable;
 use tokio::sync::mpsc;
 
-use crate::node::hall::paged::Paged;
 use crate::node::hall::pushers::{Handed, Pushers};
+use crate::node::hall::room::Room;
 use crate::queue::event::{At, NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::wire::ask::Minted;
 use crate::wire::socket::{EndReason, ErrorCode};
@@ -37,15 +38,17 @@ pub(in crate::node) struct Hall {
     row: u32,
 }
 
-#[derive(Default)]
 struct Seats {
-    seats: Paged<Seat>,
-    by_ticket: BTreeMap<Ticket, u32>,
-    tickets: BTreeMap<VisitorId, Ticket>,
+    seats: Room<Seat>,
+    /// Numbers of seats, found by what is in the seat: five bytes each, in one piece.
+    by_ticket: HashTable<u32>,
+    by_visitor: HashTable<u32>,
+    hasher: RandomState,
     sittings: u32,
 }
 
 struct Seat {
+    ticket: Ticket,
     visitor: VisitorId,
     /// The socket that the log knows.
     socket: Socket,
@@ -86,9 +89,9 @@ pub(in crate::node) struct Sitting {
 pub(in crate::node) type Taken = (Sitting, mpsc::Receiver<Notice>);
 
 impl Hall {
-    /// An empty hall, of the queue with this number at the pushers.
-    pub(in crate::node) fn new(pushers: Arc<Pushers>, row: u32) -> Self {
-        Self { seats: Mutex::default(), pushers, row }
+    /// An empty hall with so many seats, of the queue with this number at the pushers.
+    pub(in crate::node) fn new(pushers: Arc<Pushers>, row: u32, seats: usize) -> Self {
+        Self { seats: Mutex::new(Seats::new(seats)), pushers, row }
     }
 
     /// The queue's number at the pushers.
@@ -126,8 +129,8 @@ impl Hall {
             return None;
         }
         let (sitting, to_socket, notices) = seats.next(ticket);
-        seats.tickets.insert(visitor, ticket);
         let seat = Seat {
+            ticket,
             visitor,
             socket,
             sitting: sitting.number,
@@ -135,7 +138,9 @@ impl Hall {
             claimed: None,
             told,
         };
-        if let Some(before) = seats.insert(ticket, seat) {
+        let before = seats.remove(ticket);
+        seats.insert(seat);
+        if let Some(before) = before {
             self.tell(ticket, &before, Notice::Replaced);
         }
         Some((sitting, notices))
@@ -145,7 +150,7 @@ impl Hall {
     /// log's time.
     pub(in crate::node) fn take_over(&self, visitor: VisitorId, now: At) -> Option<Taken> {
         let mut seats = self.lock();
-        let ticket = *seats.tickets.get(&visitor)?;
+        let ticket = seats.of_visitor(visitor)?.ticket;
         let (sitting, to_socket, notices) = seats.next(ticket);
         let seat = seats.get_mut(ticket)?;
         self.tell(ticket, seat, Notice::Replaced);
@@ -157,7 +162,7 @@ impl Hall {
 
     /// Whether the visitor has a seat here.
     pub(in crate::node) fn sits(&self, visitor: VisitorId) -> bool {
-        self.lock().tickets.contains_key(&visitor)
+        self.lock().of_visitor(visitor).is_some()
     }
 
     /// Leaves the seat empty; false when another socket has it.
@@ -265,11 +270,7 @@ impl Hall {
 
     /// Everyone who sits here, and the tickets.
     pub(in crate::node) fn visitors(&self) -> Vec<(Ticket, VisitorId)> {
-        let seats = self.lock();
-        let visitor = |(ticket, number): (&Ticket, &u32)| {
-            seats.seats.get(*number).map(|seat| (*ticket, seat.visitor))
-        };
-        seats.by_ticket.iter().filter_map(visitor).collect()
+        self.lock().seats.iter().map(|seat| (seat.ticket, seat.visitor)).collect()
     }
 
     /// Every seat is this node's from now on: `tell` is given the facts about those that were of
@@ -279,15 +280,10 @@ impl Hall {
         node: NodeId,
         mut tell: impl FnMut(Ticket, VisitorId, Socket),
     ) {
-        let Seats { seats, by_ticket, .. } = &mut *self.lock();
-        for (ticket, number) in by_ticket {
-            if let Some(seat) = seats.get_mut(*number)
-                && seat.socket.node != node
-            {
-                seat.socket.node = node;
-                seat.told = Told::Sent;
-                tell(*ticket, seat.visitor, seat.socket);
-            }
+        for seat in self.lock().seats.iter_mut().filter(|seat| seat.socket.node != node) {
+            seat.socket.node = node;
+            seat.told = Told::Sent;
+            tell(seat.ticket, seat.visitor, seat.socket);
         }
     }
 
@@ -320,6 +316,16 @@ impl Hall {
 }
 
 impl Seats {
+    fn new(seats: usize) -> Self {
+        Self {
+            seats: Room::new(seats),
+            by_ticket: HashTable::new(),
+            by_visitor: HashTable::new(),
+            hasher: RandomState::new(),
+            sittings: 0,
+        }
+    }
+
     fn next(&mut self, ticket: Ticket) -> (Sitting, ToSocket, mpsc::Receiver<Notice>) {
         // A notice is on its way for moments, not for as long as this takes to come round.
         self.sittings = self.sittings.wrapping_add(1);
@@ -328,22 +334,52 @@ impl Seats {
     }
 
     fn get(&self, ticket: Ticket) -> Option<&Seat> {
-        self.seats.get(*self.by_ticket.get(&ticket)?)
+        self.seats.get(self.number(ticket)?)
     }
 
     fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Seat> {
-        self.seats.get_mut(*self.by_ticket.get(&ticket)?)
+        self.seats.get_mut(self.number(ticket)?)
     }
 
-    /// Puts a seat in the place of the one that the ticket had.
-    fn insert(&mut self, ticket: Ticket, seat: Seat) -> Option<Seat> {
-        let number = self.seats.insert(seat);
-        self.seats.remove(self.by_ticket.insert(ticket, number)?)
+    fn of_visitor(&self, visitor: VisitorId) -> Option<&Seat> {
+        let is_theirs = |number: &u32| self.has(*number, |seat| seat.visitor == visitor);
+        self.seats.get(*self.by_visitor.find(self.hasher.hash_one(visitor), is_theirs)?)
+    }
+
+    fn number(&self, ticket: Ticket) -> Option<u32> {
+        let is_it = |number: &u32| self.has(*number, |seat| seat.ticket == ticket);
+        self.by_ticket.find(self.hasher.hash_one(ticket), is_it).copied()
+    }
+
+    fn has(&self, number: u32, is_it: impl Fn(&Seat) -> bool) -> bool {
+        self.seats.get(number).is_some_and(is_it)
+    }
+
+    /// Puts in a seat of a ticket and a visitor that have none.
+    fn insert(&mut self, seat: Seat) {
+        let Self { seats, by_ticket, by_visitor, hasher, .. } = self;
+        let of_ticket = hasher.hash_one(seat.ticket);
+        let of_visitor = hasher.hash_one(seat.visitor);
+        let number = seats.insert(seat);
+        by_ticket.insert_unique(of_ticket, number, |number| {
+            hasher.hash_one(seats.get(*number).map_or(Ticket(0), |seat| seat.ticket))
+        });
+        by_visitor.insert_unique(of_visitor, number, |number| {
+            hasher.hash_one(seats.get(*number).map_or(VisitorId([0; 16]), |seat| seat.visitor))
+        });
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Seat> {
-        let seat = self.seats.remove(self.by_ticket.remove(&ticket)?)?;
-        self.tickets.remove(&seat.visitor);
+        let number = self.number(ticket)?;
+        let seat = self.seats.remove(number)?;
+        for (table, hash) in [
+            (&mut self.by_ticket, self.hasher.hash_one(seat.ticket)),
+            (&mut self.by_visitor, self.hasher.hash_one(seat.visitor)),
+        ] {
+            if let Ok(entry) = table.find_entry(hash, |other| *other == number) {
+                entry.remove();
+            }
+        }
         Some(seat)
     }
 }
@@ -362,6 +398,35 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seat(number: u32) -> Seat {
+        Seat {
+            ticket: Ticket(number),
+            visitor: VisitorId(u128::from(number).to_be_bytes()),
+            socket: Socket { node: NodeId([1; 16]), number: 1 },
+            sitting: number,
+            to_socket: None,
+            claimed: None,
+            told: Told::Yes,
+        }
+    }
+
+    #[test]
+    fn a_seat_is_found_by_ticket_and_visitor_until_it_is_given_up() {
+        let mut seats = Seats::new(100);
+        (0..5_000).for_each(|number| seats.insert(seat(number)));
+        for number in (0..5_000).filter(|number| number % 3 == 0) {
+            assert_eq!(seats.remove(Ticket(number)).map(|seat| seat.sitting), Some(number));
+            assert!(seats.remove(Ticket(number)).is_none());
+        }
+        (5_000..9_000).for_each(|number| seats.insert(seat(number)));
+        for number in 0..9_000 {
+            let expected = (number >= 5_000 || number % 3 != 0).then_some(number);
+            assert_eq!(seats.get(Ticket(number)).map(|seat| seat.sitting), expected);
+            let of_visitor = seats.of_visitor(seat(number).visitor);
+            assert_eq!(of_visitor.map(|seat| seat.sitting), expected);
+        }
+    }
 
     #[test]
     fn a_seat_is_small() {

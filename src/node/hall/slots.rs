@@ -9,7 +9,7 @@ use rustix::net::{SendFlags, send};
 use crate::http::door::Place;
 use crate::node::allowance::Allowance;
 use crate::node::hall::cadence::Numbers;
-use crate::node::hall::paged::Paged;
+use crate::node::hall::room::Room;
 use crate::node::hall::seats::Sitting;
 use crate::wire::frame::Inbound;
 
@@ -161,14 +161,18 @@ impl Slot {
 }
 
 /// The slots.
-#[derive(Default)]
 pub(super) struct Slots {
-    slots: Paged<Slot>,
+    slots: Room<Slot>,
     /// Of the socket that came last: no other has it until four thousand million more have come.
     generation: u32,
 }
 
 impl Slots {
+    /// Room for so many sockets.
+    pub(super) fn new(sockets: usize) -> Self {
+        Self { slots: Room::new(sockets), generation: 0 }
+    }
+
     /// How many are used.
     pub(super) fn len(&self) -> usize {
         self.slots.len()

@@ -71,8 +71,8 @@ enum Due {
     Open,
     /// The old socket is given up, with a word or without one.
     Refresh { politely: bool },
-    /// One more byte of a request that takes its time.
-    Drip,
+    /// One more byte of a request that takes its time, on the socket of this generation.
+    Drip { generation: u32 },
 }
 
 impl Crowd {
@@ -265,7 +265,7 @@ impl Crowd {
             match due {
                 Due::Open => self.queue.push_back(index),
                 Due::Refresh { politely } => self.lose_on_purpose(index, politely),
-                Due::Drip => self.drip(index),
+                Due::Drip { generation } => self.drip(index, generation),
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The worker processes, as the parent sees them, and what the run has cost so far.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -10,6 +12,7 @@ use crate::checks::{Census, Violations};
 use crate::clock::{self, SECOND};
 use crate::measure::Meter;
 use crate::orders::{Answer, Order, Setup, Tally};
+use crate::socket::Target;
 use crate::visitor::Role;
 
 /// Sockets of one process: many systems let it have 20,000 files, and leavers come on top.
@@ -18,6 +21,8 @@ const PROCESS_VISITORS_MAX: usize = 15_000;
 const PROCESSES_MAX: usize = 16;
 /// Handshakes under way at once: as many as keep the node busy without filling a backlog.
 const JOINING_DEFAULT: usize = 200;
+/// A node that is there answers by then.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// By then everyone was told how many wait in all: a node says so every 20 s at least.
 const SETTLE_WAIT_MAX: u64 = 25 * SECOND;
 /// How often it is looked whether numbers have settled.
@@ -27,7 +32,8 @@ const SETTLE_LOOK_MILLIS: u64 = 500;
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// The socket of a queue; once for each node, which get their visitors in turns
-    #[arg(long = "url", value_name = "URL", default_value = "ws://127.0.0.1:8080/ws/demo")]
+    #[arg(long = "url", value_name = "URL", value_parser = url)]
+    #[arg(default_value = "ws://127.0.0.1:8080/ws/demo")]
     pub urls: Vec<String>,
     /// How many stand in line
     #[arg(long, default_value_t = 2_000, value_parser = at_least_one)]
@@ -41,6 +47,11 @@ pub struct Common {
     /// Only count what comes: for a server that tells everyone the same
     #[arg(long)]
     pub unchecked: bool,
+}
+
+fn url(text: &str) -> anyhow::Result<String> {
+    Target::parse(text)?;
+    Ok(text.to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -73,6 +84,11 @@ impl Fleet {
     pub fn start(common: &Common, sockets: usize) -> anyhow::Result<Self> {
         let count = sockets.div_ceil(PROCESS_VISITORS_MAX).max(1);
         ensure!(count <= PROCESSES_MAX, "{sockets} sockets are more than this program can hold");
+        for url in &common.urls {
+            // Else everyone would try for minutes.
+            let there = TcpStream::connect_timeout(&Target::parse(url)?.address, CONNECT_WAIT_MAX);
+            there.with_context(|| format!("nothing answers at {url}"))?;
+        }
         let mut workers = Vec::new();
         for process in 0..count {
             let setup = Setup {

@@ -71,6 +71,7 @@ impl Hold {
             // They are all of the first process, so that it is known who leaves next.
             let (role, count) = (Role::Leaver, self.leavers);
             fleet.first(&Order::Arrive { role, count, joins: true, url: None })?;
+            fleet.tally.forget_joining();
         }
         let came = fleet.arrive(Role::Visitor, visitors, true, None)?;
         let mut told = report::joining(fleet, visitors, &came);

@@ -101,6 +101,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Those who joined so far are not to be told of.
+    pub fn forget_joining(&mut self) {
+        self.handshakes.clear();
+        self.acks.clear();
+        self.shown.clear();
+    }
+
     /// Adds what was counted elsewhere, or later.
     pub fn merge(&mut self, other: Self) {
         self.handshakes.extend(other.handshakes);

@@ -24,7 +24,8 @@ const PORTS_TRIED_MAX: usize = 20_000;
 
 /// A queue's socket on one node.
 pub struct Target {
-    address: SocketAddr,
+    /// Where the node listens.
+    pub address: SocketAddr,
     /// What is sent to be upgraded.
     pub request: Vec<u8>,
 }

@@ -43,7 +43,7 @@ impl Storm {
         let mut killed_at = None;
         // Shunned first, so that nobody who comes meanwhile goes to the node that is going.
         let others = self.others;
-        let moved = fleet.all_meanwhile(
+        fleet.all_meanwhile(
             |process| Order::Storm {
                 others: share(others, process, size),
                 others_over: OTHERS_OVER,
@@ -67,11 +67,10 @@ impl Storm {
         let mut told = report::figures(json!({
             "visitors": visitors,
             "others": self.others,
-            "seconds": rounded(report::passed(&moved) as f64 / 1e9),
+            "seconds": back.millis(100).map(|millis| rounded(millis / 1e3)),
             "returned": count,
             "back_p50_ms": back.millis(50),
             "back_p99_ms": back.millis(99),
-            "back_last_ms": back.millis(100),
             "others_handshake_p50_ms": handshakes.millis(50),
             "others_handshake_p99_ms": handshakes.millis(99),
             "others_shown_p99_ms": shown.millis(99),

@@ -28,7 +28,8 @@ impl Crowd {
         );
         self.set(index, Stage::Open);
         if self.visitors[index].role == Role::Drip {
-            self.due.push(Reverse((clock::now() + DRIP_EVERY, index, Due::Drip)));
+            let generation = self.visitors[index].generation;
+            self.due.push(Reverse((clock::now() + DRIP_EVERY, index, Due::Drip { generation })));
         }
     }
 
@@ -49,18 +50,21 @@ impl Crowd {
     }
 
     /// Says one more byte of the request, but never the last one.
-    pub(super) fn drip(&mut self, index: usize) {
+    pub(super) fn drip(&mut self, index: usize, generation: u32) {
         let visitor = &mut self.visitors[index];
+        if visitor.generation != generation {
+            return;
+        }
+        let Some(socket) = &visitor.socket else { return };
         let request = &self.targets[visitor.url].request;
         let Some(byte) = request[..request.len() - 1].get(visitor.sent..=visitor.sent) else {
             return;
         };
-        let (Some(socket), true) = (&visitor.socket, visitor.hostile_since != 0) else { return };
         visitor.sent += 1;
         if socket::write(socket, byte).is_err() {
             return self.was_thrown_out(index);
         }
-        self.due.push(Reverse((clock::now() + DRIP_EVERY, index, Due::Drip)));
+        self.due.push(Reverse((clock::now() + DRIP_EVERY, index, Due::Drip { generation })));
     }
 
     /// Something happened to the socket of one who is hostile: most likely its end.

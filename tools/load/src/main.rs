@@ -2,10 +2,12 @@
 //!
 //! # Layout
 //!
-//! - Scenarios: [`rush`], [`hold`], [`refresh`], [`storm`] and [`slow`]. They order a [`fleet`] of worker processes about, and [`report`].
+//! - Scenarios: [`rush`], [`hold`], [`refresh`], [`storm`] and [`slow`]. They order a [`fleet`] of
+//!   worker processes about, and [`report`].
 //! - A [`worker`] carries [`orders`] out with its [`crowd`], one thread over an epoll. A [`visitor`] is
 //!   the protocol without the socket; [`message`] and [`frame`] are what goes over it, [`socket`] how.
-//! - [`checks`] says whether everyone has what was promised; [`measure`] what it cost, by [`clock`].
+//! - [`checks`] says whether everyone has what was promised; [`measure`] what it cost, by [`clock`];
+//!   [`closing`] finds sockets that were closed without a word.
 
 mod rush;
 mod hold;
@@ -17,6 +19,7 @@ mod fleet;
 mod report;
 mod checks;
 mod measure;
+mod closing;
 mod orders;
 mod worker;
 mod crowd;

@@ -1,6 +1,7 @@
 //! What the parent and its workers say to each other, a line of JSON each.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ pub enum Order {
     Told { millis_max: u64 },
     /// Says where everyone stands.
     Census,
+    /// The server has closed the sockets that come from here, and they may not know it.
+    ThrownOut { sources: Vec<SocketAddrV4> },
     /// Everyone in turn loses their socket and comes back to the next node.
     Refresh { every_nanos: u64 },
     /// Others come one by one while something else goes on. They are not waited for.

@@ -8,14 +8,16 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::clock::{self, SECOND};
+use crate::closing;
 use crate::fleet::{Common, Fleet, share};
 use crate::measure::{Times, rounded, slope};
 use crate::moves;
 use crate::orders::Order;
 use crate::report::{self, Before, Figures};
+use crate::socket::Target;
 use crate::visitor::Role;
 
-/// How often memory is looked at.
+/// How often memory is looked at, and whether those who are stuck were thrown out.
 const SAMPLE_EVERY: u64 = 5 * SECOND;
 /// Leavers come on top of what a process holds: its limit of files has room for so many.
 const LEAVERS_MAX: usize = 3_600;
@@ -147,6 +149,7 @@ impl Slow {
                     let minutes = (clock::now() - begun_at) as f64 / 60e9;
                     seen.kib.push((minutes, kib as f64));
                 }
+                self.throw_out(fleet)?;
                 next_sample = clock::now() + SAMPLE_EVERY;
             }
             if next_move <= clock::now() && left < leavers {
@@ -162,6 +165,18 @@ impl Slow {
             sleep(Duration::from_nanos(next.saturating_sub(clock::now())));
         }
         Ok(seen)
+    }
+
+    /// Tells those who are stuck of their end: it does not reach them by itself.
+    fn throw_out(&self, fleet: &mut Fleet) -> anyhow::Result<()> {
+        if self.stuck == 0 {
+            return Ok(());
+        }
+        let urls = self.common.urls.iter();
+        let ports = urls.map(|url| Ok(Target::parse(url)?.address.port()));
+        let sources = closing::clients(&ports.collect::<anyhow::Result<Vec<_>>>()?)?;
+        fleet.all(|_| Order::ThrownOut { sources: sources.clone() })?;
+        Ok(())
     }
 }
 

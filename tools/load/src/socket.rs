@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, ensure};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, getsockname, recv,
+    send, socket_with, sockopt,
 };
 
 use crate::frame;
@@ -102,6 +102,11 @@ pub fn open(
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// Where a socket comes from.
+pub fn source(socket: &OwnedFd) -> Option<SocketAddrV4> {
+    SocketAddrV4::try_from(getsockname(socket).ok()?).ok()
 }
 
 /// Reads what is there: `None` if nothing is, 0 bytes at the end.

@@ -19,8 +19,8 @@ const LEAVE_WAIT_MAX: u64 = 30 * SECOND;
 const STORM_WAIT_MAX: u64 = 600 * SECOND;
 /// How often it is looked whether everyone has left a node, which asks each.
 const STORM_LOOK_EVERY: u64 = 20 * MILLI;
-/// Orders are short; more at once were not asked for.
-const ORDER_BYTES_MAX: usize = 64 * 1024;
+/// The longest order names as many sockets as a process holds.
+const ORDER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What an order waits for.
 enum Goal {
@@ -99,6 +99,10 @@ fn begin(crowd: &mut Crowd, answer: &mut Answer, order: Order) -> Goal {
         Order::Told { millis_max } => Goal::Told(now + millis_max * MILLI),
         Order::Census => {
             answer.census = Some(crowd.census());
+            Goal::Until(now)
+        }
+        Order::ThrownOut { sources } => {
+            crowd.throw_out(&sources.into_iter().collect());
             Goal::Until(now)
         }
         Order::Refresh { every_nanos } => {
@@ -187,7 +191,7 @@ impl Lines {
 
     /// Whether there is more to come.
     fn read(&mut self, from: &std::io::Stdin) -> anyhow::Result<bool> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 * 1024];
         let length = rustix::io::read(from, &mut buffer)?;
         self.bytes.extend_from_slice(&buffer[..length]);
         anyhow::ensure!(self.bytes.len() < ORDER_BYTES_MAX, "an order without an end");

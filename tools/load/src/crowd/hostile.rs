@@ -1,6 +1,8 @@
 //! Those who do what they must not: they cost the node something, and are to be thrown out.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
@@ -77,6 +79,20 @@ impl Crowd {
             || matches!(socket::read(socket, &mut scratch), Ok(Some(0)) | Err(_));
         if is_over {
             self.was_thrown_out(index);
+        }
+    }
+
+    /// Those who are stuck on a socket that the server has closed.
+    pub fn throw_out(&mut self, sources: &BTreeSet<SocketAddrV4>) {
+        for index in 0..self.visitors.len() {
+            let visitor = &self.visitors[index];
+            if visitor.role == Role::Stuck
+                && visitor.hostile_since != 0
+                && let Some(socket) = &visitor.socket
+                && socket::source(socket).is_some_and(|source| sources.contains(&source))
+            {
+                self.was_thrown_out(index);
+            }
         }
     }
 

@@ -12,6 +12,8 @@ use crate::visitor::{Role, Stage, Step, UNKNOWN, Wrong};
 
 /// A close without a code.
 const NO_CODE: u16 = 1005;
+/// A newer socket has the place. Nobody here has two.
+const REPLACED: &str = "replaced";
 /// A close is answered with this where it has no code.
 const NORMAL: u16 = 1000;
 
@@ -138,7 +140,12 @@ impl Crowd {
         match self.visitors[index].hear(message) {
             Ok(Step::Stay) => {}
             Ok(Step::To(stage)) => self.step(index, stage, now),
-            Ok(Step::Refused(code)) => *self.tally.errors.entry(code).or_default() += 1,
+            Ok(Step::Refused(code)) => {
+                if code == REPLACED {
+                    self.fail(index, || "somebody else is on this place".to_owned());
+                }
+                *self.tally.errors.entry(code).or_default() += 1;
+            }
             Err(Wrong::Rise(before, after)) => {
                 if self.setup.checked {
                     self.tally.rises += 1;

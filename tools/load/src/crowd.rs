@@ -3,12 +3,14 @@
 mod opening;
 mod reading;
 mod hostile;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::Stdin;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
 use anyhow::Context as _;
 use rustix::event::Timespec;
@@ -77,7 +79,7 @@ enum Due {
 
 impl Crowd {
     /// Nobody yet. What comes on `orders` wakes it up.
-    pub fn new(setup: Setup, orders: &Stdin) -> anyhow::Result<Self> {
+    pub fn new(setup: Setup, orders: impl AsFd) -> anyhow::Result<Self> {
         let targets = setup.urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?;
         let mut random = Random::new()?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll")?;

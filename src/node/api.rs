@@ -100,7 +100,9 @@ async fn socket(
         }
     };
     let allowed = queue.as_ref().is_some_and(|queue| is_allowed_origin(queue, headers));
-    if !allowed && !is_own_origin(&node, headers) {
+    // No browser names two, and of two each reader would believe another.
+    let named_twice = headers.get_all(header::ORIGIN).iter().nth(1).is_some();
+    if named_twice || !allowed && !is_own_origin(&node, headers) {
         counts::refused("origin");
         let detail = "This origin may not open a socket here.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin_refused", detail));

@@ -37,7 +37,7 @@ pub(super) async fn serve(
     mut session: Session,
     handshake: Handshake,
 ) {
-    let first = tokio::time::timeout(FIRST_MESSAGE_MAX, session.next()).await;
+    let first = tokio::time::timeout(FIRST_MESSAGE_MAX, first_of(&mut session)).await;
     drop(handshake);
     let arrived = match first {
         Ok(Ok(Came::Message(ClientMessage::Join { join_key }))) => {
@@ -65,6 +65,16 @@ pub(super) async fn serve(
                 counts::refused(end.reason());
             }
             ending::finish(session, end).await;
+        }
+    }
+}
+
+/// What a client says first. A pong that nobody asked for is a sign of life (RFC 6455, 5.5.3).
+async fn first_of(session: &mut Session) -> Result<Came, Gone> {
+    loop {
+        let came = session.next().await?;
+        if !matches!(came, Came::Pong) {
+            return Ok(came);
         }
     }
 }

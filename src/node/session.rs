@@ -102,23 +102,26 @@ impl From<Broken> for Bad {
 
 /// What the next frame of a socket means; `None` until more has come.
 pub(super) fn next_of(inbound: &mut Inbound, allowance: &mut Allowance, now: u32) -> Option<Came> {
-    let said = match inbound.next_said() {
-        Ok(Some(said)) => said,
-        Ok(None) => return None,
-        Err(broken) => return Some(Came::Bad(broken.into())),
-    };
-    if !allowance.spend(now) {
-        return Some(Came::Bad(Bad::too_much()));
+    loop {
+        let said = match inbound.next_said() {
+            Ok(Some(said)) => said,
+            Ok(None) => return None,
+            Err(broken) => return Some(Came::Bad(broken.into())),
+        };
+        if !allowance.spend(now) {
+            return Some(Came::Bad(Bad::too_much()));
+        }
+        return Some(match said {
+            Said::Part => continue,
+            Said::Text(text) => match socket::read(&text) {
+                Ok(message) => Came::Message(message),
+                Err(error) => Came::Bad(Bad::out_of_order(&error.to_string())),
+            },
+            Said::Ping(payload) => Came::Ping(payload),
+            Said::Pong => Came::Pong,
+            Said::Close(code) => Came::Close(code),
+        });
     }
-    Some(match said {
-        Said::Text(text) => match socket::read(&text) {
-            Ok(message) => Came::Message(message),
-            Err(error) => Came::Bad(Bad::out_of_order(&error.to_string())),
-        },
-        Said::Ping(payload) => Came::Ping(payload),
-        Said::Pong => Came::Pong,
-        Said::Close(code) => Came::Close(code),
-    })
 }
 
 /// Whether a close is in what came after our own; all else is passed over by now.
@@ -126,7 +129,7 @@ pub(super) fn has_closed(inbound: &mut Inbound) -> bool {
     loop {
         match inbound.next_said() {
             Ok(Some(Said::Close(_))) => return true,
-            Ok(Some(Said::Text(_) | Said::Ping(_) | Said::Pong)) => {}
+            Ok(Some(Said::Text(_) | Said::Part | Said::Ping(_) | Said::Pong)) => {}
             Ok(None) => return false,
             Err(_) => {
                 inbound.clear();

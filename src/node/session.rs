@@ -242,6 +242,8 @@ impl Session {
         }
         let closed = async {
             while self.stream.readable().await.is_ok() {
+                // Of one who talks on without end something is always there: others go first then.
+                tokio::task::coop::consume_budget().await;
                 if self.read_now().is_err() || has_closed(&mut self.inbound) {
                     return;
                 }

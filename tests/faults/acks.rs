@@ -321,7 +321,7 @@ fn decisions(entries: &[Entry]) -> Vec<(String, String)> {
 }
 
 /// A queue in which nobody is let in, so that places stay as they are.
-fn paused_queue(system: &System, name: &str) {
+pub fn paused_queue(system: &System, name: &str) {
     system.queue(name, &json!({}));
     assert_eq!(system.operate("POST", &format!("/admin/queues/{name}/pause"), &json!({})).0, 200);
 }

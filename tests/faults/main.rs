@@ -14,9 +14,12 @@
     reason = "tests: what is not as expected ends them, they wait by the machine's clock, and print what they saw"
 )]
 
+mod burden;
 mod by_hand;
 mod crowd;
+mod malformed;
 mod projector;
+mod raw;
 mod reckoning;
 mod road;
 mod row;
@@ -25,8 +28,11 @@ mod small_disk;
 mod acks;
 mod away;
 mod disk;
+mod frames;
+mod handshakes;
 mod kills;
 mod poison;
+mod sockets;
 mod store;
 mod stream;
 

@@ -30,7 +30,8 @@ const TOGETHER_WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// Serves one socket from its first message, with which its handshake is over.
+/// Serves one socket from its first message, with which its handshake is over. Of a crowd, this is what
+/// each of them takes while they join: whatever is not on that way is boxed.
 pub(super) async fn serve(
     node: Arc<Node>,
     queue: Arc<Queue>,
@@ -45,7 +46,9 @@ pub(super) async fn serve(
         }
         Ok(Ok(Came::Message(ClientMessage::Reconnect { connection_id }))) => {
             match node.keys.verify(queue.id.as_str(), &connection_id) {
-                Some(visitor) => resume(&node, &queue, &mut session, visitor, Seq(0)).await,
+                Some(visitor) => {
+                    Box::pin(resume(&node, &queue, &mut session, visitor, Seq(0))).await
+                }
                 None => Err(End::UnknownConnection),
             }
         }
@@ -59,12 +62,16 @@ pub(super) async fn serve(
         Ok(Err(Gone)) => Err(End::Gone),
     };
     match arrived {
-        Ok(taken) => waiting::in_line(&node, &queue, session, taken).await,
+        Ok(taken) => {
+            if let Some(handed) = waiting::hand_over(&queue, session, taken) {
+                Box::pin(waiting::in_line(&node, *handed)).await;
+            }
+        }
         Err(end) => {
             if end.is_refusal() {
                 counts::refused(end.reason());
             }
-            ending::finish(session, end).await;
+            Box::pin(ending::finish(session, end)).await;
         }
     }
 }

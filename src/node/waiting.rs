@@ -33,26 +33,31 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 /// A socket without any sign of life for this long is let go: three pings.
 const SILENCE_MAX: Duration = Duration::from_secs(65);
 
-/// The wait, from JOINED on: by a pusher, or here.
-pub(super) async fn in_line(
-    node: &Arc<Node>,
+/// Hands a visitor's socket over to their pusher. It comes back when there is none for it.
+pub(super) fn hand_over(
     queue: &Arc<Queue>,
     session: Session,
     (sitting, notices): Taken,
-) {
+) -> Option<Box<Handed>> {
     let Parts { stream, inbound, unsent, place } = session.into_parts();
-    let Ok(socket) = stream.into_std() else { return rise(queue, sitting, &End::Gone) };
+    let Ok(socket) = stream.into_std() else {
+        rise(queue, sitting, &End::Gone);
+        return None;
+    };
     let (socket, in_queue) = (socket.into(), Arc::clone(queue));
     let handed = Handed { socket, queue: in_queue, sitting, inbound, unsent, notices, place };
-    let Err(handed) = queue.hall.hand_over(handed) else { return };
-    let Handed { socket, inbound, unsent, mut notices, place, .. } = *handed;
+    queue.hall.hand_over(handed).err()
+}
+
+/// The wait of one whom no pusher has, from JOINED on.
+pub(super) async fn in_line(node: &Arc<Node>, handed: Handed) {
+    let Handed { socket, queue, sitting, inbound, unsent, mut notices, place } = handed;
     let Ok(stream) = TcpStream::from_std(socket.into()) else {
-        return rise(queue, sitting, &End::Gone);
+        return rise(&queue, sitting, &End::Gone);
     };
     let mut session = Session::from_parts(Parts { stream, inbound, unsent, place });
-    // Apart, so that those whom a pusher takes do not carry it.
-    let end = Box::pin(wait(node, queue, &mut session, sitting, &mut notices)).await;
-    rise(queue, sitting, &end);
+    let end = wait(node, &queue, &mut session, sitting, &mut notices).await;
+    rise(&queue, sitting, &end);
     ending::finish(session, end).await;
 }
 

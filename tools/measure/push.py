@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 QUEUE = "bench"
 # The limit comes first, since the others are shown beside it.
@@ -51,12 +52,15 @@ def main():
     if files < options.sockets + leavers + OTHER_FILES:
         raise SystemExit(f"{options.sockets} sockets are too many: a process may open {files} files")
     load_average = [os.getloadavg()[0]]
+    joins = [joined_anew(options.sockets, turn) for turn in range(rounds - 1)]
     with contextlib.ExitStack() as children:
         bench = Bench(children, options.sockets, leavers)
+        for name in SERVERS:
+            bench.open(name)
         # What comes first is not counted: it warms up what is found warm from then on.
         warm_up = bench.move_each()
         done = [summed_up([bench.move_each() for _ in range(moves)]) for _ in range(rounds)]
-        joins = {name: crowd.joined for name, crowd in bench.crowds.items()}
+        joins.append({name: crowd.joined for name, crowd in bench.crowds.items()})
         ends = {name: crowd.end() for name, crowd in bench.crowds.items()}
     load_average.append(os.getloadavg()[0])
     out = {
@@ -76,21 +80,43 @@ def main():
             file.write("\n")
 
 
+def in_turn(turn):
+    """The servers, in an order that is another one each time."""
+    first = turn % len(SERVERS)
+    return SERVERS[first:] + SERVERS[:first]
+
+
+def joined_anew(sockets, turn):
+    """What joining costs servers that were just started, one after the other."""
+    joins = {}
+    for name in in_turn(turn):
+        with contextlib.ExitStack() as children:
+            bench = Bench(children, sockets, leavers=1)
+            bench.open(name)
+            joins[name] = bench.crowds[name].joined
+            bench.crowds[name].end()
+    return joins
+
+
 class Bench:
-    """All servers with their crowds; each has joined before the next one is started."""
+    """Servers with their crowds; each has joined before the next one is started."""
 
     def __init__(self, children, sockets, leavers):
         self.children, self.sockets, self.leavers = children, sockets, leavers
         self.built = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release")
         self.turns = 0
+        self.crowds = {}
+
+    def open(self, name):
+        """Starts a server, and has its crowd join."""
         peers = os.path.join(self.built, "anteroom-peers")
-        ws = os.path.join("tools", "peers", "ws", "server.mjs")
-        self.crowds = {
-            "bare": self.crowd("bare", *self.peer("bare", [peers, "bare"])),
-            "anteroom": self.crowd("anteroom", *self.anteroom()),
-            "axum": self.crowd("axum", *self.peer("axum", [peers, "axum-ws"])),
-            "ws": self.crowd("ws", *self.peer("ws", ["node", ws])),
+        started = {
+            "bare": lambda: self.peer("bare", [peers, "bare"]),
+            "anteroom": self.anteroom,
+            "axum": lambda: self.peer("axum", [peers, "axum-ws"]),
+            "ws": lambda: self.peer("ws", ["node", os.path.join("tools", "peers", "ws", "server.mjs")]),
         }
+        self.crowds[name] = self.crowd(name, *started[name]())
 
     def peer(self, name, args):
         # It ends when its standard input does, so that none is left if this is killed.
@@ -113,6 +139,9 @@ class Bench:
                 raise SystemExit(f"anteroom queue {command} ended with {asked.returncode}")
         with open(os.path.join(dir, "run", "node.pid"), encoding="utf-8") as file:
             pid = int(file.read())
+        # A node learns of a queue when somebody first asks for it.
+        with urllib.request.urlopen(f"{ready['api']}/api/queues/{QUEUE}", timeout=START_WAIT_MAX):
+            pass
         return f"{ready['api'].replace('http', 'ws', 1)}/ws/{QUEUE}", pid
 
     def crowd(self, name, url, pid):
@@ -126,10 +155,9 @@ class Bench:
         return crowd
 
     def move_each(self):
-        """A move of each server, one after the other, in an order that is another one each time."""
-        first = self.turns % len(SERVERS)
+        """A move of each server, one after the other."""
         self.turns += 1
-        return {name: self.crowds[name].move() for name in SERVERS[first:] + SERVERS[:first]}
+        return {name: self.crowds[name].move() for name in in_turn(self.turns)}
 
 
 class Crowd:
@@ -231,26 +259,29 @@ def figures_of(rounds, joins):
     def median(name, key):
         return statistics.median(one[name][key] for one in rounds)
 
+    def joined(name, key):
+        return statistics.median(one[name][key] for one in joins)
+
     figures = {
         "push_cpu_ratio": median("anteroom", "push_ratio"),
         "push_cpu_us": median("anteroom", "push_cpu_us"),
-        "memory_kib_per_connection": joins["anteroom"]["kib_per_connection"],
+        "memory_kib_per_connection": joined("anteroom", "kib_per_connection"),
         "told_last_ratio": median("anteroom", "told_ratio"),
         "told_last_ms": median("anteroom", "told_last_ms"),
-        "handshake_cpu_us": joins["anteroom"]["server_cpu_us_per_join"],
+        "handshake_cpu_us": joined("anteroom", "server_cpu_us_per_join"),
         "bare_push_cpu_us": median("bare", "push_cpu_us"),
-        "bare_memory_kib": joins["bare"]["kib_per_connection"],
+        "bare_memory_kib": joined("bare", "kib_per_connection"),
         "bare_told_last_ms": median("bare", "told_last_ms"),
-        "bare_handshake_cpu_us": joins["bare"]["server_cpu_us_per_join"],
+        "bare_handshake_cpu_us": joined("bare", "server_cpu_us_per_join"),
     }
     for peer in ["axum", "ws"]:
         figures |= {
             f"peer_{peer}_push_ratio": median(peer, "push_ratio"),
             f"peer_{peer}_push_cpu_us": median(peer, "push_cpu_us"),
-            f"peer_{peer}_memory_kib": joins[peer]["kib_per_connection"],
+            f"peer_{peer}_memory_kib": joined(peer, "kib_per_connection"),
             f"peer_{peer}_told_last_ratio": median(peer, "told_ratio"),
             f"peer_{peer}_told_last_ms": median(peer, "told_last_ms"),
-            f"peer_{peer}_handshake_cpu_us": joins[peer]["server_cpu_us_per_join"],
+            f"peer_{peer}_handshake_cpu_us": joined(peer, "server_cpu_us_per_join"),
         }
     return {key: round(value, 3) for key, value in figures.items()}
 
@@ -265,7 +296,7 @@ def show(out, moves):
     print(f"{out['sockets']:,} sockets a server; {len(rounds)} rounds of {moves} moves: the median, "
           f"least and most of rounds; load {before:.1f} to {after:.1f}\n")
 
-    def spread(name, key, digits):
+    def spread(name, key, digits, rounds=rounds):
         values = [one[name][key] for one in rounds]
         middle, least, most = statistics.median(values), min(values), max(values)
         return f"{middle:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
@@ -277,8 +308,8 @@ def show(out, moves):
             name,
             spread(name, "push_cpu_us", 2),
             spread(name, "push_ratio", 2),
-            f"{joins[name]['kib_per_connection']:.2f}",
-            f"{joins[name]['server_cpu_us_per_join']:.1f}",
+            spread(name, "kib_per_connection", 2, joins),
+            spread(name, "server_cpu_us_per_join", 0, joins),
             spread(name, "told_last_ms", 0),
             spread(name, "told_ratio", 2),
         ]

@@ -16,7 +16,7 @@ use crate::wire;
 use crate::wire::ask::{Answer, Refusal, SnapshotQuestion};
 use crate::wire::feed::{Frame, SnapshotPart};
 
-/// Frames kept while a snapshot is under way: at 40 a second some ten seconds. Beyond it the
+/// Frames kept while a snapshot is under way: at 100 a second some five seconds. Beyond it the
 /// oldest are dropped, and the snapshot is asked for once more.
 const FRAMES_KEPT_MAX: usize = 512;
 /// Snapshots under way, over all queues.

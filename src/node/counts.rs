@@ -32,7 +32,8 @@ pub(super) fn describe() {
     describe_histogram!(
         "anteroom_push_latency_seconds",
         Unit::Seconds,
-        "From news at the node until a visitor was told, of those who are told at once."
+        "From news at the node until visitors were told who are told at once: one for each step of \
+         at most 256 of them."
     );
 }
 

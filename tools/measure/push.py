@@ -87,14 +87,14 @@ def in_turn(turn):
 
 
 def joined_anew(sockets, turn):
-    """What joining costs servers that were just started, one after the other."""
+    """What joining costs servers that were just started, one after the other. Places are checked later,
+    where the line moves."""
     joins = {}
     for name in in_turn(turn):
         with contextlib.ExitStack() as children:
             bench = Bench(children, sockets, leavers=1)
             bench.open(name)
             joins[name] = bench.crowds[name].joined
-            bench.crowds[name].end()
     return joins
 
 

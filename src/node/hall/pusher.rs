@@ -339,7 +339,7 @@ impl Pusher {
                 } else if !taken {
                     self.pushes.dropped.increment(1);
                 }
-                if slot.blocked_since.is_some() {
+                if slot.blocked_since().is_some() {
                     self.watch(number, EventFlags::IN | EventFlags::OUT);
                 }
             }
@@ -362,9 +362,9 @@ impl Pusher {
     /// Sends what must arrive.
     fn send(&mut self, number: u32, bytes: &[u8]) -> Result<(), Lost> {
         let Some(slot) = self.slots.get(number) else { return Ok(()) };
-        let was_blocked = slot.blocked_since.is_some();
+        let was_blocked = slot.blocked_since().is_some();
         slot.send(bytes, self.now)?;
-        if slot.blocked_since.is_some() && !was_blocked {
+        if slot.blocked_since().is_some() && !was_blocked {
             self.watch(number, EventFlags::IN | EventFlags::OUT);
         }
         Ok(())
@@ -399,7 +399,7 @@ impl Pusher {
     fn free(&mut self, number: u32) {
         let Some(slot) = self.slots.remove(number) else { return };
         self.pushes.slots.decrement(1);
-        if slot.blocked_since.is_some() {
+        if slot.blocked_since().is_some() {
             // Nobody takes what is left in the kernel; it is thrown away now, and not tried for minutes.
             let at_once = Some(Duration::ZERO);
             if let Err(error) = rustix::net::sockopt::set_socket_linger(&slot.socket, at_once) {

@@ -213,14 +213,14 @@ fn act(
     now: u32,
 ) -> Result<Option<Act>, Owed> {
     let since = |instant: u32| now.wrapping_sub(instant);
-    if slot.blocked_since.is_some_and(|blocked| since(blocked) > BLOCKED_MILLIS_MAX) {
+    if slot.blocked_since().is_some_and(|blocked| since(blocked) > BLOCKED_MILLIS_MAX) {
         return Ok(Some(Act::Blocked));
     }
     if since(slot.heard_at) > SILENCE_MILLIS_MAX {
         return Ok(Some(Act::Silent));
     }
     // The newest numbers are told when the socket takes something again.
-    if slot.blocked_since.is_some() || slot.stage != Stage::Here {
+    if slot.blocked_since().is_some() || slot.stage != Stage::Here {
         return Ok(None);
     }
     if since(slot.pinged_at) >= cadence::with_jitter(KEEP_ALIVE_MILLIS, ticket) {

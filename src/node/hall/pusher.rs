@@ -109,7 +109,7 @@ impl Pusher {
 
     fn wait(&mut self, events: &mut Vec<Event>) {
         let millis = self.rows.values().map(|row| row.wait(self.now)).min();
-        let closing = self.closing.front().map(|(until, _)| until.saturating_sub(self.now));
+        let closing = self.closing.front().map(|(until, _)| left_until(*until, self.now));
         let millis = millis.into_iter().chain(closing).min();
         let wait = millis.map(|millis| Timespec {
             tv_sec: i64::from(millis / 1_000),
@@ -423,7 +423,7 @@ impl Pusher {
         let is_heard = stage != Stage::Closing && end.write(&mut last_words);
         if is_heard && self.send(number, &last_words).is_ok() {
             let wait = u32::try_from(CLOSE_WAIT_MAX.as_millis()).unwrap_or(u32::MAX);
-            self.closing.push_back((self.now.saturating_add(wait), key));
+            self.closing.push_back((self.now.wrapping_add(wait), key));
         } else {
             self.free(number);
         }
@@ -432,7 +432,7 @@ impl Pusher {
     /// Lets those go whose answer to a close was waited for in vain.
     fn let_go(&mut self) {
         while let Some((until, key)) = self.closing.front().copied() {
-            if until > self.now {
+            if left_until(until, self.now) > 0 {
                 return;
             }
             self.closing.pop_front();
@@ -451,5 +451,25 @@ impl Pusher {
             let ticket = slot.sitting.ticket;
             self.end(number, End::going(u64::from(ticket.0)));
         }
+    }
+}
+
+/// Milliseconds until an instant that is near: 0 when it has passed. Instants begin anew in 49 days.
+fn left_until(until: u32, now: u32) -> u32 {
+    let left = until.wrapping_sub(now);
+    if left > u32::MAX / 2 { 0 } else { left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_comes_also_where_instants_begin_anew() {
+        assert_eq!(left_until(1_500, 1_000), 500);
+        assert_eq!(left_until(1_000, 1_000), 0);
+        assert_eq!(left_until(1_000, 1_001), 0);
+        assert_eq!(left_until(400, u32::MAX - 99), 500);
+        assert_eq!(left_until(u32::MAX - 99, 400), 0);
     }
 }

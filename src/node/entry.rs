@@ -25,7 +25,7 @@ const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(5);
 /// When so many facts wait for the log, JOINED is said together with the first numbers: a system call
 /// less for each of a crowd, who wait for the log's next entry anyway…
 const CROWD: usize = 16;
-/// … unless the numbers take longer than two frames of the feed.
+/// … unless the numbers take longer than this: five frames of the feed.
 const TOGETHER_WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long the feed may take to cover a join before a projector is asked.
 const COVER_WAIT_MAX: Duration = Duration::from_secs(3);

@@ -76,6 +76,7 @@ pub struct Door {
 
 #[derive(Debug, Default)]
 struct Counted {
+    connections: usize,
     sockets: usize,
     /// Connections by [`key`]; an address without any is not in it.
     addresses: BTreeMap<u64, usize>,
@@ -107,6 +108,7 @@ impl Refused {
 pub struct Place {
     door: Arc<Door>,
     address: u64,
+    is_open: bool,
     is_socket: bool,
 }
 
@@ -134,7 +136,8 @@ impl Door {
         let handshake = Arc::clone(&self.handshakes).acquire_owned().await.ok()?;
         // Given back by the place.
         self.connections.acquire().await.ok()?.forget();
-        let place = Place { door: Arc::clone(self), address: NOBODY, is_socket: false };
+        let place =
+            Place { door: Arc::clone(self), address: NOBODY, is_open: false, is_socket: false };
         Some((place, Handshake(handshake)))
     }
 
@@ -155,12 +158,15 @@ impl Door {
 
     /// Handshakes under way.
     pub fn handshakes(&self) -> usize {
-        HANDSHAKES_MAX - self.handshakes.available_permits()
+        // Room that was taken for a connection which has not come yet is no handshake.
+        let rooms = self.limits.connections - self.connections.available_permits();
+        let awaited = rooms.saturating_sub(self.connections());
+        (HANDSHAKES_MAX - self.handshakes.available_permits()).saturating_sub(awaited)
     }
 
     /// Connections at once.
     pub fn connections(&self) -> usize {
-        self.limits.connections - self.connections.available_permits()
+        self.counted().connections
     }
 
     /// Visitors' sockets at once.
@@ -178,8 +184,11 @@ impl Door {
 }
 
 impl Place {
-    /// Counts this connection for the address that it comes from, unless that is a trusted proxy.
+    /// Counts this connection, which has come, and for the address that it comes from, unless that is a
+    /// trusted proxy.
     pub(super) fn count_peer(&mut self, peer: IpAddr) -> Result<(), Refused> {
+        self.is_open = true;
+        self.door.counted().connections += 1;
         if self.door.is_trusted(peer) {
             return Ok(());
         }
@@ -224,6 +233,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.door.connections.add_permits(1);
         let mut counted = self.door.counted();
+        counted.connections -= usize::from(self.is_open);
         counted.sockets -= usize::from(self.is_socket);
         let of_address = counted.addresses.get_mut(&self.address);
         if of_address.is_some_and(|count| {
@@ -299,6 +309,10 @@ mod tests {
         assert_eq!(place(&door, "203.0.113.7").await.1, Ok(()));
         drop(second);
         assert!(door.counted().addresses.is_empty());
+        // The next one is waited for, and is none yet.
+        let awaited = door.room().await.unwrap();
+        assert_eq!((door.connections(), door.handshakes()), (0, 0));
+        drop(awaited);
         assert_eq!((door.connections(), door.handshakes()), (0, 0));
     }
 

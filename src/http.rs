@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -34,6 +37,10 @@ const HEADER_WAIT_MIN: Duration = Duration::from_millis(200);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request must have come and be answered within this; the slowest wait for the log is less.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Of a body that is too large, so many parts of some kilobytes are read before the answer…
+const DRAINED_PARTS_MAX: usize = 256;
+/// … within this.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Whoever found no room is told to come back after this.
 const REFUSED_SECONDS: u32 = 10;
 /// Pause after accepting failed, which happens when descriptors run out.
@@ -41,14 +48,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` until asked to stop; then finishes the requests under way. No more come in than the
 /// door allows.
-pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>, shutdown: Shutdown) {
+/// Bodies have at most so many bytes.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    body_bytes_max: usize,
+    door: Arc<Door>,
+    shutdown: Shutdown,
+) {
+    let router = router.layer(DefaultBodyLimit::max(body_bytes_max));
+    let body_bytes_max = body_bytes_max as u64;
     loop {
         let arrived = tokio::select! {
             arrived = accept(&listener, &door) => arrived,
             () = shutdown.stopped() => return,
         };
         let Some((stream, arrived)) = arrived else { continue };
-        let service = service(router.clone(), arrived);
+        let service = service(router.clone(), body_bytes_max, arrived);
         let stopping = shutdown.clone();
         shutdown.spawn(async move {
             let Some(left) = spoken(&stream, &stopping).await else { return };
@@ -106,6 +122,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 /// answer.
 fn service(
     router: Router,
+    body_bytes_max: u64,
     arrived: Arrived,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -117,6 +134,17 @@ fn service(
     service_fn(move |mut request: Request<Incoming>| -> Answer {
         if let Some(refused) = arrived.refused {
             return Box::pin(async move { Ok(Problem::from(refused).into_response()) });
+        }
+        if stated_length(&request) > body_bytes_max {
+            return Box::pin(async move {
+                // Unread, it would have the connection reset, and the answer lost with it.
+                let body = Body::new(request.into_body()).into_data_stream();
+                let read = body.take_while(|part| std::future::ready(part.is_ok()));
+                let read = read.take(DRAINED_PARTS_MAX).for_each(|_| std::future::ready(()));
+                // One who is slow about it is answered all the same.
+                let _ = tokio::time::timeout(DRAIN_WAIT_MAX, read).await;
+                Ok(too_large().into_response())
+            });
         }
         request.extensions_mut().insert(arrived.clone());
         let answer = router.call(request);
@@ -148,13 +176,21 @@ fn as_problem(answer: Response) -> Response {
             let detail = "This can't be asked here in this way.";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         }
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too large.")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => return answer,
     };
     let allow = answer.headers().get(header::ALLOW).cloned();
     allow.into_iter().fold(problem, |it, allow| it.with(header::ALLOW, allow)).into_response()
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too large.")
+}
+
+/// How long a request says that its body is; one in pieces does not say, and is cut off at the limit.
+fn stated_length(request: &Request<Incoming>) -> u64 {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 async fn accept(listener: &TcpListener, door: &Arc<Door>) -> Option<(TcpStream, Arrived)> {

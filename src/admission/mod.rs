@@ -83,7 +83,13 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         per_address: OPERATOR_CONNECTIONS_MAX,
         trusted_proxies: Vec::new(),
     });
-    shutdown.spawn(crate::http::serve(config.operator, router, door, shutdown.clone()));
+    shutdown.spawn(crate::http::serve(
+        config.operator,
+        router,
+        operator::BODY_BYTES_MAX,
+        door,
+        shutdown.clone(),
+    ));
     let mut configured = log
         .listen(subjects::stored_configured())
         .await

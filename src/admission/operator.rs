@@ -24,7 +24,7 @@ use crate::wire;
 /// Who did it, in the log. The API knows one operator: whoever holds the token.
 const OPERATOR: &str = "operator";
 /// Bodies are small objects.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What an operator may tell visitors.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -41,7 +41,6 @@ pub(super) fn router(workers: Workers, token: String) -> Router {
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.")
         })
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(guard)
         .with_state(workers)
 }

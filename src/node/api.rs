@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -34,7 +34,7 @@ use crate::wire::id::Id;
 use crate::wire::token::{self, Claims, PASS_TYPE};
 
 /// Bodies hold a token and little else.
-const BODY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 8 * 1024;
 /// An idempotency key is a UUID or the like.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 
@@ -66,7 +66,6 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/readyz", get(ready))
         .merge(page::router())
         .fallback(fallback)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(node)
 }
 

@@ -95,7 +95,13 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     shutdown.spawn(feed::follow(Arc::clone(&node), feed));
     let router = api::router(Arc::clone(&node));
     let door = Arc::clone(&node.door);
-    shutdown.spawn(crate::http::serve(config.listen, router, door, shutdown.clone()));
+    shutdown.spawn(crate::http::serve(
+        config.listen,
+        router,
+        api::BODY_BYTES_MAX,
+        door,
+        shutdown.clone(),
+    ));
     let mut beat = tokio::time::interval(BEAT_EVERY);
     loop {
         tokio::select! {

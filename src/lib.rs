@@ -27,7 +27,7 @@
 //! | [`audit`] | replay a log and judge it |
 //! | [`up`] | the supervisor: everything on one machine |
 //! | [`cli`] | what can be said to the program |
-//! | [`config`] [`clock`] [`ids`] [`http`] [`shutdown`] [`telemetry`] | one door each to the outside |
+//! | [`config`] [`clock`] [`ids`] [`http`] [`scheduling`] [`shutdown`] [`telemetry`] | one door each to the outside |
 //!
 //! `queue` uses nothing; `wire` and the doors use `queue`; `log` uses those; the roles use all of
 //! them and never one another. A test keeps these directions.
@@ -76,5 +76,6 @@ pub mod config;
 pub mod clock;
 pub mod ids;
 pub mod http;
+pub mod scheduling;
 pub mod shutdown;
 pub mod telemetry;

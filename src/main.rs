@@ -10,7 +10,7 @@ use anteroom::config::{Config, ConfigError, Settings};
 use anteroom::log::connection::Log;
 use anteroom::shutdown::{self, Shutdown};
 use anteroom::up::{self, Told, lifeline};
-use anteroom::{admission, node, projection, telemetry};
+use anteroom::{admission, node, projection, scheduling, telemetry};
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::net::{TcpListener, TcpSocket};
@@ -88,6 +88,9 @@ fn role<F: Future<Output = anyhow::Result<()>>>(
 ) -> anyhow::Result<()> {
     lifeline::hold()?;
     let config = load(settings)?;
+    if name == "node" {
+        scheduling::batch();
+    }
     runtime()?.block_on(async {
         let log = Log::connect(&config.nats()?, name).await?;
         let shutdown = Shutdown::default();

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["queue", "log", "admission", DOORS]),
 ];
 
-const DOORS: &str = "config clock ids http shutdown telemetry";
+const DOORS: &str = "config clock ids http scheduling shutdown telemetry";
 
 /// Words that may stand only in files whose path begins with one of these.
 const ONLY_IN: &[(&str, &[&str])] = &[
@@ -31,7 +31,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("jsonwebtoken::", &["wire/token.rs", "admission/signer.rs"]),
     ("tungstenite", &["wire/frame.rs"]),
     ("hyper::", &["http.rs", "node/api.rs"]),
-    ("rustix::", &["up/", "node/hall/", "node/session.rs", "http/door.rs"]),
+    ("rustix::", &["up/", "node/hall/", "node/session.rs", "http/door.rs", "scheduling.rs"]),
+    ("thread_priority::", &["scheduling.rs"]),
     ("SystemTime", &["clock.rs"]),
     ("Instant::now", &["clock.rs"]),
     ("env::var", &["up/lifeline.rs"]),

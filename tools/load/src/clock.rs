@@ -15,6 +15,14 @@ pub fn now() -> u64 {
     time.tv_sec.cast_unsigned() * SECOND + time.tv_nsec.cast_unsigned()
 }
 
+/// What is to be added to [`now`] for nanoseconds since 1970, by the machine's wall clock as it is now.
+pub fn until_wall() -> u64 {
+    let wall = clock_gettime(ClockId::Realtime);
+    let wall = wall.tv_sec.cast_unsigned() * SECOND + wall.tv_nsec.cast_unsigned();
+    // No machine has been up since before 1970.
+    wall - now()
+}
+
 /// Nanoseconds as milliseconds.
 pub fn millis(nanos: u64) -> f64 {
     nanos as f64 / 1e6

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use crate::checks::Census;
 use crate::clock::{self, SECOND};
-use crate::orders::{Setup, Tally};
+use crate::orders::{Setup, Tally, Told};
 use crate::random::Random;
 use crate::socket::{Sources, Target};
 use crate::visitor::{Role, Stage, UNKNOWN, Visitor};
@@ -45,6 +45,8 @@ pub struct Crowd {
     pub told: Vec<u64>,
     /// Those who are watched, and were not told yet.
     pub untold: usize,
+    /// What the front was told since it is looked at.
+    pub front: Vec<Told>,
     /// When LEAVE was said last, and ENDED came upon it.
     pub left: Option<(u64, Option<u64>)>,
     /// When somebody last came further.
@@ -88,6 +90,7 @@ impl Crowd {
             tally: Tally::default(),
             told: Vec::new(),
             untold: 0,
+            front: Vec::new(),
             left: None,
             progress_at: clock::now(),
             shunned: None,
@@ -148,13 +151,15 @@ impl Crowd {
         self.progress_at = clock::now();
     }
 
-    /// More who come one after the other, to any node that is not shunned.
+    /// More who come one after the other, each at some moment of their own stretch of time, to any
+    /// node that is not shunned.
     pub fn trickle(&mut self, role: Role, count: usize, every: u64) {
         let now = clock::now();
         for number in 0..count {
             let url = self.node_after(number % self.targets.len());
             let index = self.add(role, true, url);
-            self.due.push(Reverse((now + number as u64 * every, index, Due::Open)));
+            let at = now + number as u64 * every + self.random.below(every);
+            self.due.push(Reverse((at, index, Due::Open)));
         }
     }
 
@@ -180,6 +185,15 @@ impl Crowd {
                 visitor.watched = visitor.count;
                 self.untold += 1;
             }
+        }
+    }
+
+    /// Notes are taken of what those who wait are told once they are at the front.
+    pub fn look_at_front(&mut self) {
+        self.front.clear();
+        for visitor in &mut self.visitors {
+            let waits = visitor.role.is_honest() && visitor.stage == Stage::Waiting;
+            visitor.noted_from = if waits { visitor.count } else { UNKNOWN };
         }
     }
 

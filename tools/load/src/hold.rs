@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
-use crate::clock;
-use crate::fleet::{Common, Fleet};
+use crate::clock::{self, SECOND};
+use crate::fleet::{Common, Fleet, share};
 use crate::measure::{Times, rounded};
 use crate::moves;
 use crate::orders::Order;
@@ -25,7 +25,7 @@ pub struct Hold {
     /// Stay for so long
     #[arg(long, default_value_t = 60, conflicts_with = "commands")]
     seconds: u64,
-    /// Stay until the input ends, and obey its lines: move, memory
+    /// Stay until the input ends, and obey its lines: move, memory, join COUNT RATE, front, noted
     #[arg(long)]
     commands: bool,
     /// So many more at the front, each of whom can make one move
@@ -92,18 +92,23 @@ impl Hold {
         let updates_before = fleet.tally.updates;
         let mut moves = 0;
         for line in std::io::stdin().lock().lines() {
-            match line.context("standard input")?.trim() {
-                "move" => {
+            let line = line.context("standard input")?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let told = match words.as_slice() {
+                ["move"] => {
                     moves += 1;
-                    let told = self.make_move(fleet, moves)?;
-                    report::print(told)?;
+                    self.make_move(fleet, moves)?
                 }
-                "memory" => {
-                    let kib = fleet.servers.kib();
-                    report::print(report::figures(json!({ "server_kib": kib })))?;
+                ["memory"] => report::figures(json!({ "server_kib": fleet.servers.kib() })),
+                ["join", count, rate] => more_join(fleet, count.parse()?, rate.parse()?)?,
+                ["front"] => {
+                    fleet.all(|_| Order::LookAtFront)?;
+                    report::figures(json!({ "noting": true }))
                 }
-                other => bail!("no command is called {other:?}; there are move and memory"),
-            }
+                ["noted"] => noted(fleet)?,
+                _ => bail!("{line:?} is none of move, memory, join COUNT RATE, front and noted"),
+            };
+            report::print(told)?;
         }
         // What came since the last order is counted with this one.
         fleet.all(|_| Order::Serve { millis: 0 })?;
@@ -132,4 +137,36 @@ impl Hold {
         figures.append(&mut told.cpu.clone());
         Ok(figures)
     }
+}
+
+/// So many more join, so many a second; until they are seated.
+fn more_join(fleet: &mut Fleet, count: usize, rate: u64) -> anyhow::Result<Figures> {
+    ensure!(rate > 0, "a rate is at least 1");
+    let size = fleet.size();
+    let every_nanos = SECOND * size as u64 / rate;
+    let before = Before::now(fleet);
+    fleet.all(|process| Order::Trickle { count: share(count, process, size), every_nanos })?;
+    let settled = fleet.all(|_| Order::Settle)?;
+    let acks = Times::new(std::mem::take(&mut fleet.tally.other_acks));
+    let shown = Times::new(std::mem::take(&mut fleet.tally.other_shown));
+    let mut figures = report::figures(json!({
+        "joins": acks.count(),
+        "seconds": rounded(clock::seconds(report::passed(&settled))),
+        "ack_p50_ms": acks.millis(50),
+        "ack_p99_ms": acks.millis(99),
+        "shown_p50_ms": shown.millis(50),
+        "shown_p99_ms": shown.millis(99),
+    }));
+    figures.append(&mut Before::now(fleet).cpu_since(&before));
+    Ok(figures)
+}
+
+/// What the front was told since `front`: how many were ahead then, how many are, and when that was
+/// told, in nanoseconds since 1970.
+fn noted(fleet: &mut Fleet) -> anyhow::Result<Figures> {
+    let until_wall = clock::until_wall();
+    let answers = fleet.all(|_| Order::Front)?;
+    let told = answers.iter().flat_map(|answer| &answer.front);
+    let told: Vec<_> = told.map(|told| (told.from, told.count, told.at + until_wall)).collect();
+    Ok(report::figures(json!({ "told": told })))
 }

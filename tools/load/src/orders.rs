@@ -45,6 +45,12 @@ pub enum Order {
     Refresh { every_nanos: u64 },
     /// Others come one by one while something else goes on. They are not waited for.
     Trickle { count: usize, every_nanos: u64 },
+    /// Until everyone who has come or is to come is seated.
+    Settle,
+    /// It is noted what the front is told from now on.
+    LookAtFront,
+    /// Says what the front was told since then.
+    Front,
     /// The first node goes, and others come from then on; until everyone is on another one.
     Storm { others: usize, others_over: u64 },
 }
@@ -66,6 +72,19 @@ pub struct Answer {
     pub told: Vec<u64>,
     /// Those watched who were not.
     pub untold: usize,
+    /// What the front was told, if that was asked.
+    pub front: Vec<Told>,
+}
+
+/// A visitor at the front was told how many are ahead.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// How many were ahead when it was begun to take notes.
+    pub from: u32,
+    /// How many are.
+    pub count: u32,
+    /// When they were told.
+    pub at: u64,
 }
 
 /// What is counted on the way. Times are in nanoseconds.
@@ -81,8 +100,12 @@ pub struct Tally {
     pub opened_at: u64,
     /// The same for those who came while something else went on.
     pub other_handshakes: Vec<u64>,
+    /// From their JOIN to their JOINED.
+    pub other_acks: Vec<u64>,
     /// From their JOIN to their first position.
     pub other_shown: Vec<u64>,
+    /// When the last JOINED came.
+    pub acked_at: u64,
     /// Since when each was away who came back, and when they had their position again.
     pub returns: Vec<(u64, u64)>,
     /// For how long each hostile socket was left open that was closed.
@@ -93,6 +116,10 @@ pub struct Tally {
     pub sockets_lost: u64,
     /// Attempts that led to no socket.
     pub attempts_failed: u64,
+    /// Sockets that the server closed with a word, by code.
+    pub closes: BTreeMap<u16, u64>,
+    /// Those whose node was going, by the seconds that they were told to wait.
+    pub waits: BTreeMap<u64, u64>,
     /// Positions that rose.
     pub rises: u64,
     /// Places that ended without LEAVE, by reason.
@@ -118,12 +145,20 @@ impl Tally {
         self.shown.extend(other.shown);
         self.opened_at = self.opened_at.max(other.opened_at);
         self.other_handshakes.extend(other.other_handshakes);
+        self.other_acks.extend(other.other_acks);
         self.other_shown.extend(other.other_shown);
+        self.acked_at = self.acked_at.max(other.acked_at);
         self.returns.extend(other.returns);
         self.hostile_closed.extend(other.hostile_closed);
         self.updates += other.updates;
         self.sockets_lost += other.sockets_lost;
         self.attempts_failed += other.attempts_failed;
+        for (code, count) in other.closes {
+            *self.closes.entry(code).or_default() += count;
+        }
+        for (seconds, count) in other.waits {
+            *self.waits.entry(seconds).or_default() += count;
+        }
         self.rises += other.rises;
         for (reason, count) in other.ended {
             *self.ended.entry(reason).or_default() += count;

@@ -98,6 +98,14 @@ pub fn joining(fleet: &Fleet, visitors: usize, answers: &[Answer]) -> Figures {
     }))
 }
 
+/// Joins a second until the last was acknowledged.
+pub fn acknowledged(fleet: &Fleet, answers: &[Answer]) -> Figures {
+    let begun_at = answers.iter().map(|answer| answer.begun_at).min().unwrap_or(0);
+    let passed = clock::seconds(fleet.tally.acked_at.saturating_sub(begun_at));
+    let count = fleet.tally.acks.len() as f64;
+    figures(json!({ "joins_per_second": (passed > 0.0).then(|| (count / passed).round()) }))
+}
+
 /// Handshakes a second, and how long one took.
 pub fn handshakes(fleet: &Fleet, answers: &[Answer]) -> Figures {
     let begun_at = answers.iter().map(|answer| answer.begun_at).min().unwrap_or(0);
@@ -141,6 +149,8 @@ pub fn end(
         "rises": tally.rises,
         "sockets_lost": tally.sockets_lost,
         "attempts_failed": tally.attempts_failed,
+        "closes": tally.closes,
+        "waits": tally.waits,
         "ended_unasked": tally.ended,
         "errors": tally.errors,
         "violations": violations.words,

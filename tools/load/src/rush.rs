@@ -31,6 +31,7 @@ impl Rush {
             &came
         };
         let mut told = report::joining(&fleet, visitors, joined);
+        told.append(&mut report::acknowledged(&fleet, joined));
         told.append(&mut report::handshakes(&fleet, &came));
         told.append(&mut report::cpu(&mut fleet, &before, "join", visitors));
         told.append(&mut report::memory(&fleet, &before, visitors));

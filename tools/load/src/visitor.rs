@@ -122,6 +122,8 @@ pub struct Visitor {
     pub waiting: u32,
     /// They are watched until they are told fewer than this; [`UNKNOWN`] if they are not.
     pub watched: u32,
+    /// How many were ahead when notes were begun to be taken; [`UNKNOWN`] if none are.
+    pub noted_from: u32,
     /// Attempts to come back since the last success.
     pub tries: u32,
     /// Whether they said LEAVE.
@@ -172,6 +174,7 @@ impl Visitor {
             count: UNKNOWN,
             waiting: UNKNOWN,
             watched: UNKNOWN,
+            noted_from: UNKNOWN,
             tries: 0,
             has_left: false,
             sent: 0,

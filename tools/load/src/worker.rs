@@ -113,6 +113,15 @@ fn begin(crowd: &mut Crowd, answer: &mut Answer, order: Order) -> Goal {
             crowd.trickle(Role::Other, count, every_nanos);
             Goal::Until(now)
         }
+        Order::Settle => Goal::Settled,
+        Order::LookAtFront => {
+            crowd.look_at_front();
+            Goal::Until(now)
+        }
+        Order::Front => {
+            answer.front = std::mem::take(&mut crowd.front);
+            Goal::Until(now)
+        }
         Order::Storm { others, others_over } => {
             crowd.shunned = Some(0);
             crowd.progress_at = now;

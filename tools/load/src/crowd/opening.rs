@@ -181,6 +181,10 @@ impl Crowd {
             Loss::Broken(why) => (why, false, None),
             Loss::Closed(code, seconds) => {
                 let pause = seconds.filter(|_| code == NODE_GOING);
+                *self.tally.closes.entry(code).or_default() += 1;
+                if let Some(seconds) = pause {
+                    *self.tally.waits.entry(seconds).or_default() += 1;
+                }
                 (format!("closed with {code}"), FINAL_CODES.contains(&code), pause)
             }
         };

@@ -7,9 +7,12 @@ use super::opening::Loss;
 use crate::clock;
 use crate::frame::{self, Answer, Frame};
 use crate::message::{self, Message};
+use crate::orders::Told;
 use crate::socket;
 use crate::visitor::{Role, Stage, Step, UNKNOWN, Wrong};
 
+/// Who has at most so many ahead is told every change at once.
+const FRONT_PLACES: u32 = 100;
 /// A close without a code.
 const NO_CODE: u16 = 1005;
 /// A newer socket has the place. Nobody here has two.
@@ -133,6 +136,7 @@ impl Crowd {
         if let Message::Update { count, .. } = message {
             self.tally.updates += 1;
             self.was_told(index, count, now);
+            self.note_front(index, count, now);
         }
         if let Message::Ended(reason) = &message {
             self.note_end(index, reason, now);
@@ -175,6 +179,14 @@ impl Crowd {
         }
     }
 
+    /// Takes a note of what somebody at the front is told.
+    fn note_front(&mut self, index: usize, count: u32, now: u64) {
+        let from = self.visitors[index].noted_from;
+        if from != UNKNOWN && count < FRONT_PLACES {
+            self.front.push(Told { from, count, at: now });
+        }
+    }
+
     fn note_end(&mut self, index: usize, reason: &str, now: u64) {
         match &mut self.left {
             Some((_, ended_at @ None)) if self.visitors[index].has_left => *ended_at = Some(now),
@@ -189,7 +201,13 @@ impl Crowd {
         let came_back = visitor.away_since != 0;
         match (before, stage) {
             _ if !visitor.role.is_honest() => visitor.away_since = 0,
-            (Stage::Asked, Stage::Joined) if !came_back => self.tally.acks.push(since_join),
+            (Stage::Asked, Stage::Joined) if !came_back => {
+                self.tally.acked_at = now;
+                match visitor.role {
+                    Role::Other => self.tally.other_acks.push(since_join),
+                    _ => self.tally.acks.push(since_join),
+                }
+            }
             (Stage::Joined, Stage::Waiting | Stage::Admitted) => {
                 visitor.tries = 0;
                 if came_back {

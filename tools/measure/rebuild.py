@@ -7,15 +7,13 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
-IDENTITIES = ["operator", "node", "projector", "admission", "auditor"]
-START_WAIT_MAX = 20
+from servers import NatsServer, popen
+
 # A process that does not come to its end within this has failed.
 RUN_WAIT_MAX = 1_800
 QUEUE = "bench"
@@ -74,7 +72,7 @@ class Bench:
     def log(self, others, per_entry, rounds=None):
         """Reads and rebuilds one log in turns, so that what else goes on here hits both."""
         rounds = rounds or self.rounds
-        with Server() as server:
+        with unsynced_server() as server:
             filled = self.fill(server, others, per_entry)
             reads, replays, rebuilds, verified = [], [], [], []
             for _ in range(rounds):
@@ -111,7 +109,7 @@ class Bench:
 
     def restart(self):
         """A projector that is started on a finished store of people who all wait."""
-        with Server() as server:
+        with unsynced_server() as server:
             filled = self.fill(server, others=0, per_entry=100)
             store = os.path.join(server.dir, "restart")
             self.rebuild(server, filled["entries"], store)
@@ -190,58 +188,9 @@ class Bench:
         return json.loads(said), usage
 
 
-class Server:
-    """A nats-server with the repository's configuration and a store of its own. What is measured
-    is no writing, so it need not sync each entry."""
-
-    def __enter__(self):
-        self.dir = tempfile.mkdtemp(prefix="anteroom-bench-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        with open("nats.conf", encoding="utf-8") as file:
-            conf = file.read().replace("  sync_interval: always\n", "")
-        assert "sync_interval" not in conf, "nats.conf sets the sync interval in another way"
-        values = {f"{identity.upper()}_PASSWORD": f"{identity}-of-a-bench" for identity in IDENTITIES}
-        values |= {"SERVER_NAME": "anteroom-bench", "LISTEN_HOST": "127.0.0.1"}
-        values |= {"LISTEN_PORT": str(self.port), "STORE_DIR": os.path.join(self.dir, "store")}
-        for name, value in values.items():
-            conf = conf.replace("{{" + name + "}}", value)
-        path = os.path.join(self.dir, "nats.conf")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(conf)
-        self.log = open(os.path.join(self.dir, "log"), "ab")
-        self.process = popen(["nats-server", "--config", path], stdout=self.log, stderr=self.log)
-        try:
-            self.greeted()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def greeted(self):
-        until = time.monotonic() + START_WAIT_MAX
-        while time.monotonic() < until and self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                with socket.create_connection(("127.0.0.1", self.port), 1) as to:
-                    if to.recv(5) == b"INFO ":
-                        return
-            time.sleep(0.02)
-        with open(self.log.name, encoding="utf-8", errors="replace") as file:
-            raise SystemExit(f"nats-server does not start:\n{file.read()}")
-
-    def url(self, identity):
-        return f"nats://{identity}:{identity}-of-a-bench@127.0.0.1:{self.port}"
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def popen(args, **options):
-    return subprocess.Popen([str(arg) for arg in args], **options)
+def unsynced_server():
+    """What is measured is no writing, so entries need not be synced one by one."""
+    return NatsServer(synced=False)
 
 
 def wait(process):

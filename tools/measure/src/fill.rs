@@ -13,14 +13,13 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+use crate::STREAM_BYTES_MAX;
 use crate::crowd::{Act, Crowd, RATE_PER_MINUTE};
 
 /// Entries that are on their way to the server.
 const IN_FLIGHT_MAX: usize = 1_000;
 /// So long before its turn somebody is let in at most: a fifth of the burst.
 const EARLY_MAX: Duration = Duration::from_millis(20);
-/// Roomy: what is measured is no full log.
-const STREAM_BYTES_MAX: i64 = 8 << 30;
 /// The people of one turn: so many join, and then so many others do something.
 const PEOPLE_PER_TURN: usize = 10_000;
 /// What happens to the people of a turn besides: so much of each for every fact besides a join.

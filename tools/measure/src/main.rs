@@ -1,5 +1,6 @@
-//! Writes logs of a known make, and measures how fast they are read and folded. Each command says
-//! what came of it as one line of JSON; `tools/bench rebuild` puts them together.
+//! Writes logs of a known make, and measures how fast they are read and folded, and what a line costs
+//! beside a sorted set of Redis. Each command says what came of it as one line of JSON; `tools/bench
+//! rebuild` and `tools/bench line` put them together.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,7 +10,11 @@
 mod crowd;
 mod fill;
 mod fold;
+mod joins;
+mod memory;
+mod ranks;
 mod read;
+mod redis;
 
 use anteroom::log::connection::Log;
 use anteroom::log::subjects::QueueId;
@@ -18,6 +23,8 @@ use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Roomy: what is measured is no full log.
+const STREAM_BYTES_MAX: i64 = 8 << 30;
 
 #[derive(Parser)]
 struct Cli {
@@ -64,6 +71,42 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Make a queue and join it as nodes do; needs the operator's identity
+    JoinLog {
+        #[command(flatten)]
+        at: AtQueue,
+        /// The same server, with a node's identity
+        #[arg(long)]
+        node: String,
+        #[command(flatten)]
+        rush: joins::Rush,
+    },
+    /// Join a sorted set of Redis
+    JoinRedis {
+        /// The Redis server, as host:port
+        #[arg(long)]
+        redis: String,
+        #[command(flatten)]
+        rush: joins::Rush,
+        /// Joins that one command takes in: a divisor of half of those in the air
+        #[arg(long, default_value_t = 1)]
+        per_command: u32,
+    },
+    /// Ask for everyone's rank, here and in an empty Redis
+    Ranks {
+        /// The Redis server, as host:port
+        #[arg(long)]
+        redis: String,
+        /// How many wait
+        #[arg(long)]
+        people: u32,
+    },
+    /// Say what memory those who wait take
+    Memory {
+        /// How many wait: a multiple of 100
+        #[arg(long)]
+        people: u32,
+    },
 }
 
 #[derive(Args)]
@@ -78,10 +121,14 @@ struct AtQueue {
 impl AtQueue {
     async fn open(&self) -> anyhow::Result<(Log, QueueId)> {
         let queue = QueueId::parse(&self.queue).context("no queue's name")?;
-        let log = Log::connect(&self.nats, "anteroom-measure").await?;
-        ensure!(log.connected_within(CONNECT_WAIT_MAX).await, "the log can't be reached");
-        Ok((log, queue))
+        Ok((connect(&self.nats).await?, queue))
     }
+}
+
+async fn connect(url: &str) -> anyhow::Result<Log> {
+    let log = Log::connect(url, "anteroom-measure").await?;
+    ensure!(log.connected_within(CONNECT_WAIT_MAX).await, "the log can't be reached");
+    Ok(log)
 }
 
 #[tokio::main]
@@ -104,6 +151,15 @@ async fn main() -> anyhow::Result<()> {
             read::serving(&log, &queue, person, at_least).await?
         }
         Command::Fold { people, rounds } => fold::fold(people, rounds),
+        Command::JoinLog { at, node, rush } => {
+            let (log, queue) = at.open().await?;
+            joins::into_log(&log, &node, &queue, rush).await?
+        }
+        Command::JoinRedis { redis, rush, per_command } => {
+            joins::into_redis(&redis, rush, per_command)?
+        }
+        Command::Ranks { redis, people } => ranks::ranks(&redis, people)?,
+        Command::Memory { people } => memory::memory(people)?,
     };
     println!("{said}");
     Ok(())

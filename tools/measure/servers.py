@@ -84,6 +84,26 @@ class NatsServer(Server):
         return f"nats://{identity}:{identity}-of-a-bench@127.0.0.1:{self.port}"
 
 
+class RedisServer(Server):
+    """A Redis that appends each write to its file and syncs that as told; with None it has no file."""
+
+    hello, greeting = b"PING\r\n", b"+PONG"
+
+    def __init__(self, appendfsync):
+        self.appendfsync = appendfsync
+
+    def command(self):
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", self.port, "--dir", self.dir]
+        # No snapshots, and no rewriting of the file, which would take turns with what is measured.
+        command += ["--save", "", "--auto-aof-rewrite-percentage", "0"]
+        if self.appendfsync:
+            command += ["--appendonly", "yes", "--appendfsync", self.appendfsync]
+        return command
+
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,27 +15,16 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-import urllib.request
+
+from children import START_WAIT_MAX, Child, built, note
+from crowd import Crowd
+from system import System
 
 QUEUE = "bench"
 # The limit comes first, since the others are shown beside it.
 SERVERS = ["bare", "anteroom", "axum", "ws"]
-# Those who are far from the front are told every two or three seconds while the line moves: moves of
-# one server that are closer together would be told together.
-MOVE_GAP_SECONDS = 3.5
 # Files that a process needs besides its sockets.
 OTHER_FILES = 100
-# A server that does not say that it listens within this has failed.
-START_WAIT_MAX = 60
-# All visitors have joined by then, or the load has failed.
-JOIN_WAIT_MAX = 120
-# Everyone was told by then, or the load has failed. It has a shorter limit of its own.
-MOVE_WAIT_MAX = 60
-# From being told to stop to being killed: a node lets its visitors go in order.
-STOP_WAIT_MAX = 20
 
 
 def main():
@@ -103,7 +92,7 @@ class Bench:
 
     def __init__(self, children, sockets, leavers):
         self.children, self.sockets, self.leavers = children, sockets, leavers
-        self.built = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release")
+        self.built = built()
         self.turns = 0
         self.crowds = {}
 
@@ -125,32 +114,17 @@ class Bench:
         return ready["url"], ready["pid"]
 
     def anteroom(self):
-        """A queue of its own, paused, so that the line moves only when somebody leaves."""
-        program = os.path.join(self.built, "anteroom")
-        dir = self.children.enter_context(tempfile.TemporaryDirectory(prefix="anteroom-bench-"))
-        listen = ["--listen", "127.0.0.1:0", "--operator-listen", "127.0.0.1:0"]
-        log = self.children.enter_context(open(os.path.join(dir, "log"), "w+", encoding="utf-8"))
-        up = Child(self.children, "anteroom", [program, "up", "--json", "--dir", dir, *listen], log)
-        ready = up.said("api", START_WAIT_MAX)
-        for command in ["create", "pause"]:
-            args = [program, "queue", command, QUEUE, "--dir", dir]
-            asked = subprocess.run(args, stdout=subprocess.DEVNULL, timeout=START_WAIT_MAX)
-            if asked.returncode:
-                raise SystemExit(f"anteroom queue {command} ended with {asked.returncode}")
-        with open(os.path.join(dir, "run", "node.pid"), encoding="utf-8") as file:
-            pid = int(file.read())
-        # A node learns of a queue when somebody first asks for it.
-        with urllib.request.urlopen(f"{ready['api']}/api/queues/{QUEUE}", timeout=START_WAIT_MAX):
-            pass
-        return f"{ready['api'].replace('http', 'ws', 1)}/ws/{QUEUE}", pid
+        """A queue of its own, in which the line moves only when somebody leaves."""
+        system = System(self.children, self.built)
+        system.queue(QUEUE)
+        return system.sockets(QUEUE)[1], system.node_pids()[0]
 
     def crowd(self, name, url, pid):
-        args = [os.path.join(self.built, "anteroom-load"), "hold", "--commands", "--url", url]
-        args += ["--visitors", self.sockets, "--leavers", self.leavers, "--pid", pid]
+        args = ["--url", url, "--visitors", self.sockets, "--leavers", self.leavers, "--pid", pid]
         if name == "bare":
             # It tells everyone the same.
             args.append("--unchecked")
-        crowd = Crowd(Child(self.children, f"the load on {name}", args, stdin=subprocess.PIPE))
+        crowd = Crowd(self.children, self.built, f"the load on {name}", args)
         note(f"{name} holds {self.sockets:,} sockets")
         return crowd
 
@@ -158,84 +132,6 @@ class Bench:
         """A move of each server, one after the other."""
         self.turns += 1
         return {name: self.crowds[name].move() for name in in_turn(self.turns)}
-
-
-class Crowd:
-    """The visitors of one server, held by one process."""
-
-    def __init__(self, load):
-        self.load = load
-        self.joined = load.said("ready", JOIN_WAIT_MAX)
-        self.told_at = time.monotonic()
-
-    def move(self):
-        time.sleep(max(0, self.told_at + MOVE_GAP_SECONDS - time.monotonic()))
-        self.load.tell("move")
-        told = self.load.said("pushes", MOVE_WAIT_MAX)
-        self.told_at = time.monotonic()
-        return told
-
-    def end(self):
-        """The load's last word, after it has checked what everyone was told."""
-        self.load.process.stdin.close()
-        said = self.load.line(MOVE_WAIT_MAX)
-        code = self.load.process.wait(MOVE_WAIT_MAX)
-        if code:
-            raise SystemExit(f"{self.load.name} ended with {code}: {said}")
-        return json.loads(said)
-
-
-class Child:
-    """A process that speaks in lines of JSON, and ends no later than this program."""
-
-    def __init__(self, children, name, args, log=None, stdin=subprocess.DEVNULL):
-        self.name, self.log = name, log
-        args = [str(arg) for arg in args]
-        try:
-            self.process = subprocess.Popen(
-                args, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        except OSError as error:
-            raise SystemExit(f"{name} does not start: {error}") from error
-        children.callback(self.stop)
-
-    def tell(self, line):
-        # If it has ended, so does what it says.
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{line}\n")
-            self.process.stdin.flush()
-
-    def said(self, key, wait_max):
-        """The next line, which has this key unless something is wrong."""
-        line = self.line(wait_max)
-        with contextlib.suppress(ValueError):
-            said = json.loads(line)
-            if key in said:
-                return said
-        raise SystemExit(f"{self.name} said: {line}")
-
-    def line(self, wait_max):
-        late = threading.Timer(wait_max, self.process.kill)
-        late.start()
-        line = self.process.stdout.readline()
-        if line:
-            late.cancel()
-            return line.strip()
-        code = self.process.wait()
-        late.cancel()
-        if self.log:
-            self.log.seek(0)
-            sys.stderr.write(self.log.read())
-        why = f"said nothing for {wait_max} s" if code == -signal.SIGKILL else f"ended with {code}"
-        raise SystemExit(f"{self.name} {why}")
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_WAIT_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def summed_up(moves):
@@ -284,10 +180,6 @@ def figures_of(rounds, joins):
             f"peer_{peer}_handshake_cpu_us": joined(peer, "server_cpu_us_per_join"),
         }
     return {key: round(value, 3) for key, value in figures.items()}
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def show(out, moves):

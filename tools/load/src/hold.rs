@@ -31,13 +31,16 @@ pub struct Hold {
     /// So many more at the front, each of whom can make one move
     #[arg(long, default_value_t = 0, requires = "commands")]
     leavers: usize,
+    /// So many may be told to join later
+    #[arg(long, default_value_t = 0, requires = "commands")]
+    more: usize,
 }
 
 impl Hold {
     /// Until the time is over or the input ends; whether all held.
     pub fn run(&self) -> anyhow::Result<bool> {
         ensure!(self.leavers <= LEAVERS_MAX, "at most {LEAVERS_MAX} leavers");
-        let mut fleet = Fleet::start(&self.common, self.common.visitors)?;
+        let mut fleet = Fleet::start(&self.common, self.common.visitors + self.more)?;
         let joined = self.join(&mut fleet)?;
         if self.commands {
             let mut ready = report::figures(json!({ "ready": true }));
@@ -100,7 +103,7 @@ impl Hold {
                     self.make_move(fleet, moves)?
                 }
                 ["memory"] => report::figures(json!({ "server_kib": fleet.servers.kib() })),
-                ["join", count, rate] => more_join(fleet, count.parse()?, rate.parse()?)?,
+                ["join", count, rate] => self.more_join(fleet, count.parse()?, rate.parse()?)?,
                 ["front"] => {
                     fleet.all(|_| Order::LookAtFront)?;
                     report::figures(json!({ "noting": true }))
@@ -120,6 +123,29 @@ impl Hold {
         Ok(told)
     }
 
+    /// So many more join, so many a second; until they are seated.
+    fn more_join(&self, fleet: &mut Fleet, count: usize, rate: u64) -> anyhow::Result<Figures> {
+        ensure!(count <= self.more, "{} may be told to join", self.more);
+        ensure!(rate > 0, "a rate is at least 1");
+        let size = fleet.size();
+        let every_nanos = SECOND * size as u64 / rate;
+        let before = Before::now(fleet);
+        fleet.all(|process| Order::Trickle { count: share(count, process, size), every_nanos })?;
+        let settled = fleet.all(|_| Order::Settle)?;
+        let acks = Times::new(std::mem::take(&mut fleet.tally.other_acks));
+        let shown = Times::new(std::mem::take(&mut fleet.tally.other_shown));
+        let mut figures = report::figures(json!({
+            "joins": acks.count(),
+            "seconds": rounded(clock::seconds(report::passed(&settled))),
+            "ack_p50_ms": acks.millis(50),
+            "ack_p99_ms": acks.millis(99),
+            "shown_p50_ms": shown.millis(50),
+            "shown_p99_ms": shown.millis(99),
+        }));
+        figures.append(&mut Before::now(fleet).cpu_since(&before));
+        Ok(figures)
+    }
+
     fn make_move(&self, fleet: &mut Fleet, number: usize) -> anyhow::Result<Figures> {
         ensure!(number <= self.leavers, "all {} leavers have left", self.leavers);
         let told = moves::make(fleet)?;
@@ -137,28 +163,6 @@ impl Hold {
         figures.append(&mut told.cpu.clone());
         Ok(figures)
     }
-}
-
-/// So many more join, so many a second; until they are seated.
-fn more_join(fleet: &mut Fleet, count: usize, rate: u64) -> anyhow::Result<Figures> {
-    ensure!(rate > 0, "a rate is at least 1");
-    let size = fleet.size();
-    let every_nanos = SECOND * size as u64 / rate;
-    let before = Before::now(fleet);
-    fleet.all(|process| Order::Trickle { count: share(count, process, size), every_nanos })?;
-    let settled = fleet.all(|_| Order::Settle)?;
-    let acks = Times::new(std::mem::take(&mut fleet.tally.other_acks));
-    let shown = Times::new(std::mem::take(&mut fleet.tally.other_shown));
-    let mut figures = report::figures(json!({
-        "joins": acks.count(),
-        "seconds": rounded(clock::seconds(report::passed(&settled))),
-        "ack_p50_ms": acks.millis(50),
-        "ack_p99_ms": acks.millis(99),
-        "shown_p50_ms": shown.millis(50),
-        "shown_p99_ms": shown.millis(99),
-    }));
-    figures.append(&mut Before::now(fleet).cpu_since(&before));
-    Ok(figures)
 }
 
 /// What the front was told since `front`: how many were ahead then, how many are, and when that was

@@ -78,7 +78,7 @@ pub(crate) async fn fill(
             }
         }
     }
-    writer.finish().await?;
+    writer.all_acknowledged().await?;
     let info = log.stream_info(queue).await?;
     ensure!(info.last == crowd.line().seq(), "the log has other entries besides");
     Ok(json!({
@@ -92,7 +92,7 @@ pub(crate) async fn fill(
 }
 
 /// One connection keeps the order of what it is given, so the sequences are known beforehand.
-struct Writer {
+pub(crate) struct Writer {
     client: Client,
     acks: Subscriber,
     inbox: String,
@@ -104,7 +104,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn connect(url: &str, queue: &QueueId) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(url: &str, queue: &QueueId) -> anyhow::Result<Self> {
         let server: ServerAddr = url.parse()?;
         let user = server.username().context("no user")?.to_owned();
         let password = server.password().context("no password")?.to_owned();
@@ -116,7 +116,13 @@ impl Writer {
         Ok(Self { client, acks, inbox, queue: queue.clone(), sent: 0, in_flight, admit_at })
     }
 
-    async fn write(&mut self, crowd: &mut Crowd, act: Act, count: usize) -> anyhow::Result<()> {
+    /// Writes the next entry of these people.
+    pub(crate) async fn write(
+        &mut self,
+        crowd: &mut Crowd,
+        act: Act,
+        count: usize,
+    ) -> anyhow::Result<()> {
         if act == Act::Admit {
             self.wait_for_turn(count).await?;
         }
@@ -135,9 +141,7 @@ impl Writer {
     /// Waits until the rate lets so many in. Nothing is on its way then, so that what the server
     /// stores late is not stored together with what follows.
     async fn wait_for_turn(&mut self, count: usize) -> anyhow::Result<()> {
-        while !self.in_flight.is_empty() {
-            self.acknowledged().await?;
-        }
+        self.all_acknowledged().await?;
         // A timer has milliseconds, and a turn may be far less: a few come early, within the burst.
         if self.admit_at > Instant::now() + EARLY_MAX {
             tokio::time::sleep_until(self.admit_at.into()).await;
@@ -154,7 +158,8 @@ impl Writer {
         Ok(())
     }
 
-    async fn finish(mut self) -> anyhow::Result<()> {
+    /// Waits until everything is stored.
+    pub(crate) async fn all_acknowledged(&mut self) -> anyhow::Result<()> {
         while !self.in_flight.is_empty() {
             self.acknowledged().await?;
         }

@@ -8,6 +8,7 @@
 )]
 
 mod crowd;
+mod feed;
 mod fill;
 mod fold;
 mod joins;
@@ -70,6 +71,11 @@ enum Command {
         /// How often
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+    },
+    /// Compare the feed of lines of different lengths that move alike
+    Feed {
+        #[command(flatten)]
+        sizes: feed::Sizes,
     },
     /// Make a queue and join it as nodes do; needs the operator's identity
     JoinLog {
@@ -151,6 +157,7 @@ async fn main() -> anyhow::Result<()> {
             read::serving(&log, &queue, person, at_least).await?
         }
         Command::Fold { people, rounds } => fold::fold(people, rounds),
+        Command::Feed { sizes } => feed::feed(&sizes).await?,
         Command::JoinLog { at, node, rush } => {
             let (log, queue) = at.open().await?;
             joins::into_log(&log, &node, &queue, rush).await?

@@ -1,0 +1,48 @@
+"""Visitors who stay in line and do as they are told: `anteroom-load hold`. Standard library only."""
+
+import json
+import os
+import subprocess
+import time
+
+from children import Child
+
+# Those who are far from the front are told every two or three seconds while the line moves: moves of
+# one line that are closer together would be told together.
+MOVE_GAP_SECONDS = 3.5
+# All visitors have joined by then, or the load has failed.
+JOIN_WAIT_MAX = 120
+# Everyone was told by then, or the load has failed. It has a shorter limit of its own.
+TOLD_WAIT_MAX = 60
+
+
+class Crowd:
+    """Everyone of one line, held by one load."""
+
+    def __init__(self, children, built, name, args):
+        program = os.path.join(built, "anteroom-load")
+        args = [program, "hold", "--commands", *args]
+        self.load = Child(children, name, args, stdin=subprocess.PIPE)
+        self.joined = self.load.said("ready", JOIN_WAIT_MAX)
+        self.told_at = time.monotonic()
+
+    def move(self):
+        """Somebody at the front leaves: until everyone was told."""
+        time.sleep(max(0, self.told_at + MOVE_GAP_SECONDS - time.monotonic()))
+        told = self.asked("move", "pushes")
+        self.told_at = time.monotonic()
+        return told
+
+    def asked(self, command, key):
+        """What it answers to a command, which has this key."""
+        self.load.tell(command)
+        return self.load.said(key, TOLD_WAIT_MAX)
+
+    def end(self):
+        """The load's last word, after it has checked what everyone was told."""
+        self.load.process.stdin.close()
+        said = self.load.line(TOLD_WAIT_MAX)
+        code = self.load.process.wait(TOLD_WAIT_MAX)
+        if code:
+            raise SystemExit(f"{self.load.name} ended with {code}: {said}")
+        return json.loads(said)

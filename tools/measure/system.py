@@ -84,9 +84,10 @@ class System:
             # A node learns of a queue when somebody first asks for it.
             self.wait(f"{name} at {api}", lambda api=api: status(f"{api}/api/queues/{name}") == 200)
 
-    def sockets(self, queue):
-        """The socket of a queue on each node, as the load takes them."""
-        urls = [f"{api.replace('http', 'ws', 1)}/ws/{queue}" for api in self.apis]
+    def sockets(self, queue, first=0):
+        """The socket of a queue on each node, as the load takes them, beginning with this node."""
+        apis = self.apis[first:] + self.apis[:first]
+        urls = [f"{api.replace('http', 'ws', 1)}/ws/{queue}" for api in apis]
         return [word for url in urls for word in ["--url", url]]
 
     def said(self, *args):

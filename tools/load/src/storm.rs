@@ -20,7 +20,8 @@ const OTHERS_OVER: u64 = 5 * SECOND;
 pub struct Storm {
     #[command(flatten)]
     common: Common,
-    /// The first node's process, to be killed once all are in line; without it, wait until it goes
+    /// The first node's process, to be killed once all are in line, which is said by a line of JSON;
+    /// without it, wait until it goes
     #[arg(long, value_name = "PID")]
     kill: Option<i32>,
     /// So many more come to the other nodes meanwhile, within five seconds
@@ -38,6 +39,8 @@ impl Storm {
         let mut fleet = Fleet::start(&self.common, visitors + self.others)?;
         fleet.arrive(Role::Visitor, visitors, true, Some(0))?;
         report::note(&format!("{visitors} are in line on the first node"));
+        // Whoever ends the node waits for this.
+        report::print(report::figures(json!({ "ready": true })))?;
         let before = Before::now(&mut fleet);
         let size = fleet.size();
         let mut killed_at = None;

@@ -2,7 +2,9 @@
 //!
 //! One entry is under way at a time. What arrives meanwhile goes into the next, so an entry costs
 //! one fsync however many facts it holds, and a fact that arrives alone leaves at once. An entry
-//! whose fate is unknown is resolved before the next one is sent: facts never overtake one another.
+//! whose fate is unknown is resolved before the next one is sent: no fact of a visitor ever overtakes
+//! another. Where more waits than one entry takes, as when a lost node's visitors all come back, joins
+//! go first in every other entry: whoever comes back has a place already.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -97,6 +99,7 @@ impl Appender {
             known: Arc::clone(&known),
             is_other_stream: false,
             waiting: VecDeque::new(),
+            is_joins_turn: true,
         };
         shutdown.spawn(writer.run(facts, shutdown.clone()));
         Self { to_writer, known }
@@ -147,6 +150,8 @@ struct Writer {
     /// The stream turned out to be another: nothing more is written into it.
     is_other_stream: bool,
     waiting: VecDeque<Waiting>,
+    /// Joins may go before what came earlier: they did not in the last entry.
+    is_joins_turn: bool,
 }
 
 /// The first pause before an entry is sent again, and the longest.
@@ -181,7 +186,7 @@ impl Writer {
             if self.waiting.is_empty() {
                 continue;
             }
-            let batch = take_batch(&mut self.waiting);
+            let batch = take_batch(&mut self.waiting, &mut self.is_joins_turn);
             let stopping = async {
                 shutdown.stopped().await;
                 tokio::time::sleep(STOPPING_MAX).await;
@@ -323,12 +328,30 @@ fn kind(fact: &NodeFact) -> (Kind, VisitorId) {
     }
 }
 
-/// Takes the next entry's facts: all of the kind of the first one, in order, but none that would
-/// overtake an earlier fact of the same visitor.
-fn take_batch(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+/// Takes the next entry's facts: all of one kind, in order, but none that would overtake an earlier
+/// fact of the same visitor. The kind is that of the first one; or they are joins, when it is their turn
+/// and there is more than an entry takes.
+fn take_batch(waiting: &mut VecDeque<Waiting>, is_joins_turn: &mut bool) -> Vec<Waiting> {
     let Some(first) = waiting.front().map(|waiting| kind(&waiting.fact).0) else {
         return Vec::new();
     };
+    let is_pressed = waiting.len() > FACTS_PER_ENTRY_MAX && !matches!(first, Kind::Joined(_));
+    if is_pressed && *is_joins_turn {
+        *is_joins_turn = false;
+        let mut kinds = waiting.iter().map(|waiting| kind(&waiting.fact).0);
+        if let Some(joins) = kinds.find(|kind| matches!(kind, Kind::Joined(_))) {
+            let batch = take_kind(waiting, joins);
+            // All of them may be of visitors of whom something else is to be written first.
+            if !batch.is_empty() {
+                return batch;
+            }
+        }
+    }
+    *is_joins_turn = true;
+    take_kind(waiting, first)
+}
+
+fn take_kind(waiting: &mut VecDeque<Waiting>, wanted: Kind) -> Vec<Waiting> {
     let mut batch = Vec::new();
     let mut left = VecDeque::new();
     let mut held_back = BTreeSet::new();
@@ -337,7 +360,7 @@ fn take_batch(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         if batch.len() == FACTS_PER_ENTRY_MAX {
             left.push_back(next);
             left.append(waiting);
-        } else if kind == first && !held_back.contains(&visitor) {
+        } else if kind == wanted && !held_back.contains(&visitor) {
             batch.push(next);
         } else {
             held_back.insert(visitor);
@@ -379,9 +402,10 @@ mod tests {
     fn batches(facts: &[NodeFact]) -> Vec<Vec<NodeFact>> {
         let waiting = |fact: &NodeFact| Waiting { fact: *fact, done: oneshot::channel().0 };
         let mut waiting: VecDeque<Waiting> = facts.iter().map(waiting).collect();
-        let mut batches = Vec::new();
+        let (mut batches, mut is_joins_turn) = (Vec::new(), true);
         while !waiting.is_empty() {
-            batches.push(take_batch(&mut waiting).iter().map(|waiting| waiting.fact).collect());
+            let batch = take_batch(&mut waiting, &mut is_joins_turn);
+            batches.push(batch.iter().map(|waiting| waiting.fact).collect());
         }
         batches
     }
@@ -405,8 +429,27 @@ mod tests {
     }
 
     #[test]
+    fn joins_go_first_in_every_other_entry_where_more_waits_than_one_takes() {
+        let socket = Socket { node: NODE, number: 1 };
+        let returns = 2 * FACTS_PER_ENTRY_MAX + 500;
+        let mut facts: Vec<NodeFact> =
+            (0..returns).map(|n| NodeFact::Reconnected(visitor(n), socket)).collect();
+        // The last one came back before, and has to wait for that to be written.
+        let joins = [visitor(returns), visitor(returns + 1), visitor(0)];
+        facts.extend(joins.map(|visitor| NodeFact::Joined(visitor, socket)));
+        let sizes = |facts: &[NodeFact]| batches(facts).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&facts), [2, FACTS_PER_ENTRY_MAX, 1, FACTS_PER_ENTRY_MAX, 500]);
+        assert_eq!(batches(&facts)[0], facts[returns..returns + 2]);
+        // What fits into one entry leaves in the order in which it came.
+        assert_eq!(sizes(&facts[returns - 10..]), [10, 3]);
+    }
+
+    fn visitor(number: usize) -> VisitorId {
+        VisitorId((number as u128).to_be_bytes())
+    }
+
+    #[test]
     fn an_entry_is_bounded_and_of_one_node() {
-        let visitor = |n: usize| VisitorId([u8::try_from(n % 251).unwrap(); 16]);
         let many: Vec<NodeFact> =
             (0..FACTS_PER_ENTRY_MAX + 1).map(|n| NodeFact::Left(visitor(n))).collect();
         let sizes: Vec<usize> = batches(&many).iter().map(Vec::len).collect();

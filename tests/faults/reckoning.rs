@@ -2,7 +2,6 @@
 //! fingerprint that there is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -70,14 +69,15 @@ pub fn assert_same_everywhere(system: &mut System, queue: &str) -> Duration {
     let first = at_rest(system, queue);
     let seq = first["sequence"].to_string();
     let audit = system.run_json(&["audit", "verify", queue, "--seq", &seq]);
-    let second = {
-        let _second = SecondProjector::start(system);
-        let pid = system.pid("projector");
-        signal(pid, Signal::STOP);
-        let second = fingerprints(system, queue);
-        signal(pid, Signal::CONT);
-        second
-    };
+    if !system.runs_beside("projector") {
+        system.second_projector();
+    }
+    let pid = system.pid("projector");
+    signal(pid, Signal::STOP);
+    let second = fingerprints(system, queue);
+    signal(pid, Signal::CONT);
+    signal(system.pid_beside("projector"), Signal::KILL);
+    system.ended_beside("projector");
     system.stop();
     std::fs::remove_dir_all(system.dir.join("projection")).unwrap();
     let began = Instant::now();
@@ -116,29 +116,4 @@ fn fingerprints(system: &System, queue: &str) -> Value {
         code == 0
     });
     said
-}
-
-/// A projector beside the one of `up`, with a folder of its own that was empty.
-struct SecondProjector(Child);
-
-impl SecondProjector {
-    fn start(system: &System) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_anteroom"))
-            .arg("projector")
-            .args(["--nats-file", system.dir.join("run/nats-projector.url").to_str().unwrap()])
-            .args(["--dir", system.dir.join("second-projection").to_str().unwrap()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for SecondProjector {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

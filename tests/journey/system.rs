@@ -1,15 +1,18 @@
-//! One whole system on this machine: an `up` in a folder of its own, and a second node beside it.
+//! One whole system on this machine: an `up` in a folder of its own, and further roles beside it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
+/// What `up` and those beside it write, by who does.
+const LOGS: [&str; 3] = ["up", "node", "projector"];
 
 pub struct System {
     pub dir: PathBuf,
@@ -18,7 +21,8 @@ pub struct System {
     /// What `up` is told besides where it is.
     pub settings: Vec<String>,
     up: Option<Child>,
-    second: Option<Child>,
+    /// Roles that were started beside `up`, by what they are.
+    beside: BTreeMap<&'static str, Child>,
     ports: [u16; 4],
     pub ready: Value,
 }
@@ -39,8 +43,8 @@ impl System {
             .join(format!("anteroom-journey-{name}-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let ports = [free_port(), free_port(), free_port(), free_port()];
-        let (by, settings) = (Vec::new(), Vec::new());
-        Self { dir, by, settings, up: None, second: None, ports, ready: Value::Null }
+        let (by, settings, beside) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { dir, by, settings, up: None, beside, ports, ready: Value::Null }
     }
 
     /// Starts `up` on the folder, for the first time or again.
@@ -66,20 +70,51 @@ impl System {
         self.up = Some(up);
     }
 
-    /// Starts a second node, as a role of its own against the same log.
+    /// Starts a second node, as a role of its own against the same log; again where it has ended.
     pub fn second_node(&mut self) {
-        let file = |name: &str| self.dir.join(name).to_str().unwrap().to_owned();
-        let node = Command::new(PROGRAM)
-            .args(["node", "--listen", &format!("127.0.0.1:{}", self.ports[3])])
-            .args(["--nats-file", &file("run/nats-node.url"), "--mac-key-file", &file("keys/mac")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(self.log("second"))
-            .spawn()
-            .unwrap();
-        self.second = Some(node);
+        let listen = format!("127.0.0.1:{}", self.ports[3]);
+        let mac = self.file("keys/mac");
+        self.begin_beside("node", &["--listen", &listen, "--mac-key-file", &mac]);
         let address = self.node(1);
         wait_until("the second node is ready", || get(&format!("{address}/readyz")).0 == 200);
+    }
+
+    /// Starts a second projector with a folder of its own; again, on what is in there, where it has
+    /// ended.
+    pub fn second_projector(&mut self) {
+        let dir = self.file("second-projection");
+        self.begin_beside("projector", &["--dir", &dir]);
+    }
+
+    fn begin_beside(&mut self, role: &'static str, arguments: &[&str]) {
+        let child = Command::new(PROGRAM)
+            .args([role, "--nats-file", &self.file(&format!("run/nats-{role}.url"))])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.log(role))
+            .spawn()
+            .unwrap();
+        let before = self.beside.insert(role, child);
+        assert!(before.is_none(), "the {role} beside `up` runs already");
+    }
+
+    pub fn runs_beside(&self, role: &str) -> bool {
+        self.beside.contains_key(role)
+    }
+
+    /// The pid of the second one of a role.
+    pub fn pid_beside(&self, role: &str) -> i32 {
+        i32::try_from(self.beside[role].id()).unwrap()
+    }
+
+    /// Waits until the second one of a role has ended: how.
+    pub fn ended_beside(&mut self, role: &str) -> ExitStatus {
+        self.beside.remove(role).unwrap().wait().unwrap()
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
     }
 
     /// The address of the first (0) or the second (1) node.
@@ -174,7 +209,7 @@ impl System {
 
     pub fn logs(&self) -> String {
         let read = |name| std::fs::read_to_string(self.log_file(name)).unwrap_or_default();
-        format!("{}\n{}", read("up"), read("second"))
+        LOGS.map(read).join("\n")
     }
 
     fn log(&self, name: &str) -> Stdio {
@@ -190,7 +225,8 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
-        for child in [self.second.take(), self.up.take()].iter_mut().flatten() {
+        let beside = std::mem::take(&mut self.beside).into_values();
+        for mut child in beside.chain(self.up.take()) {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -198,7 +234,7 @@ impl Drop for System {
             eprintln!("{}", self.logs());
         }
         let _ = std::fs::remove_dir_all(&self.dir);
-        for name in ["up", "second"] {
+        for name in LOGS {
             let _ = std::fs::remove_file(self.log_file(name));
         }
     }

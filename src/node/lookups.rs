@@ -110,7 +110,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// Finds out what happened to someone who sits here and was not told, once `at_least` is applied,
 /// and sees to it that they are. Tries until it knows, or they are gone.
 pub(super) async fn catch_up(
-    node: &Node,
+    node: &Arc<Node>,
     queue: &Arc<Queue>,
     ticket: Ticket,
     visitor: VisitorId,
@@ -131,7 +131,13 @@ pub(super) async fn catch_up(
         }
         let tell = |visitor, socket| queue.assert_here(ticket, visitor, socket);
         match found.node {
-            None => queue.hall.went(ticket, found.through, tell),
+            // We never say of one who sits here that they are gone: they went with a node that was
+            // declared lost, which is this one, and the news of it was among what was missed.
+            None => {
+                if let Some(lost) = queue.hall.went(ticket, found.through) {
+                    node.reborn(lost);
+                }
+            }
             Some(elsewhere) if !node.is_me(elsewhere) => {
                 queue.hall.came_elsewhere(ticket, found.through, At(i64::MAX), tell);
             }

@@ -216,7 +216,7 @@ async fn joins_and_goes(system: &System, queue: &str) -> String {
     connection_id(&visitor.until("JOINED").await)
 }
 
-fn facts(entries: &[Entry], kind: &str) -> usize {
+pub fn facts(entries: &[Entry], kind: &str) -> usize {
     let entries = entries.iter().filter(|entry| entry.kind == kind);
     entries.map(|entry| entry.body["facts"].as_array().unwrap().len()).sum()
 }

@@ -27,6 +27,7 @@ mod small_disk;
 
 mod acks;
 mod away;
+mod cut_off;
 mod disk;
 mod frames;
 mod handshakes;

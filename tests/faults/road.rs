@@ -116,6 +116,7 @@ struct Shared {
     held: Mutex<Vec<Held>>,
     seen: watch::Sender<Seen>,
     frames: AtomicU64,
+    is_shut: watch::Sender<bool>,
 }
 
 impl Road {
@@ -131,6 +132,7 @@ impl Road {
             held: Mutex::default(),
             seen: watch::Sender::new(Seen::default()),
             frames: AtomicU64::new(0),
+            is_shut: watch::Sender::new(false),
         });
         tokio::spawn(accept(listener, server.parse().unwrap(), Arc::clone(&shared)));
         std::fs::write(&file, format!("{identity}@{}", shared.address)).unwrap();
@@ -175,6 +177,15 @@ impl Road {
         drop(self.take());
     }
 
+    /// Resets every connection, and each new one at once, until the road is opened.
+    pub fn shut(&self) {
+        self.0.is_shut.send_replace(true);
+    }
+
+    pub fn open(&self) {
+        self.0.is_shut.send_replace(false);
+    }
+
     fn take(&self) -> Vec<Held> {
         self.0.seen.send_modify(|seen| seen.held = 0);
         std::mem::take(&mut *self.0.held.lock().unwrap())
@@ -184,6 +195,10 @@ impl Road {
 async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
     for number in 0.. {
         let (client, _) = listener.accept().await.unwrap();
+        if *shared.is_shut.borrow() {
+            client.set_zero_linger().unwrap();
+            continue;
+        }
         // While the log is away, so is the road.
         let Ok(server) = TcpStream::connect(server).await else { continue };
         let (from_client, to_client) = client.into_split();
@@ -208,7 +223,16 @@ impl Connection {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         tokio::spawn(hand_over(frames, to, self.shared.clone()));
         let mut from = BufReader::new(from);
-        while let Some(mut frame) = read(&mut from, is_to_log).await {
+        let mut is_shut = self.shared.is_shut.subscribe();
+        loop {
+            let frame = tokio::select! {
+                frame = read(&mut from, is_to_log) => frame,
+                _ = is_shut.wait_for(|is_shut| *is_shut) => {
+                    from.get_ref().as_ref().set_zero_linger().unwrap();
+                    None
+                }
+            };
+            let Some(mut frame) = frame else { break };
             self.note(&mut frame);
             let fate = (self.shared.rule.lock().unwrap())(&frame);
             let copy = match fate {

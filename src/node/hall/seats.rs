@@ -242,25 +242,20 @@ impl Hall {
         }
     }
 
-    /// The log has the visitor, up to the entry `seq`, as absent. Where they are here, `tell` is given
-    /// the fact that says so; an empty seat is given up, so that whoever comes back is written.
-    pub(in crate::node) fn went(
-        &self,
-        ticket: Ticket,
-        seq: Seq,
-        tell: impl FnOnce(VisitorId, Socket),
-    ) {
+    /// The log has the visitor, up to the entry `seq`, as absent. Gives the id of the node on which it
+    /// had them before, if they are here; an empty seat is given up, so that whoever comes back is
+    /// written.
+    pub(in crate::node) fn went(&self, ticket: Ticket, seq: Seq) -> Option<NodeId> {
         let mut seats = self.lock();
-        let Some(seat) = seats.get_mut(ticket) else { return };
+        let seat = seats.get(ticket)?;
         if !seat.is_older_than(seq) {
-            return;
+            return None;
         }
         if seat.to_socket.is_some() {
-            seat.told = Told::Sent;
-            tell(seat.visitor, seat.socket);
-        } else {
-            seats.remove(ticket);
+            return Some(seat.socket.node);
         }
+        seats.remove(ticket);
+        None
     }
 
     /// The visitor with this ticket, if they sit here.

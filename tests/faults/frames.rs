@@ -104,7 +104,7 @@ async fn say(node: &str, key: &str, case: Case, is_in_line: bool, what: &str) ->
                 match raw.next().await {
                     Heard::Message(message) if message["type"] == "JOINED" => break,
                     Heard::Pong => {}
-                    other @ (Heard::Message(_) | Heard::Ping | Heard::Close(_) | Heard::End) => {
+                    other @ (Heard::Message(_) | Heard::Ping | Heard::Close(..) | Heard::End) => {
                         panic!("{what}: {other:?}")
                     }
                 }
@@ -304,7 +304,7 @@ impl Bystander {
                         telling.send_modify(|told| *told += 1);
                     }
                     Heard::Ping => raw.send(&frame(PONG, b"")).await.unwrap(),
-                    other @ (Heard::Pong | Heard::Close(_) | Heard::End) => {
+                    other @ (Heard::Pong | Heard::Close(..) | Heard::End) => {
                         panic!("one who did nothing wrong heard {other:?}")
                     }
                 }

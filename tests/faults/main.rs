@@ -28,6 +28,7 @@ mod small_disk;
 mod acks;
 mod away;
 mod cut_off;
+mod departures;
 mod disk;
 mod frames;
 mod handshakes;

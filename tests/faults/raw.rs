@@ -33,7 +33,7 @@ pub enum Heard {
     Message(Value),
     Ping,
     Pong,
-    Close(u16),
+    Close(u16, String),
     /// The connection is over.
     End,
 }
@@ -178,7 +178,7 @@ impl Raw {
                     error = message["payload"]["code"].as_str().map(str::to_owned);
                 }
                 Heard::Message(_) | Heard::Ping | Heard::Pong => {}
-                Heard::Close(code) => return (Some(code), error),
+                Heard::Close(code, _) => return (Some(code), error),
                 Heard::End => return (None, error),
             }
         }
@@ -198,7 +198,11 @@ impl Raw {
             TEXT => Heard::Message(serde_json::from_slice(payload).unwrap()),
             PING => Heard::Ping,
             PONG => Heard::Pong,
-            CLOSE => Heard::Close(u16::from_be_bytes(*payload.first_chunk().unwrap())),
+            CLOSE => {
+                let (code, reason) = payload.split_first_chunk().unwrap();
+                let reason = String::from_utf8(reason.to_vec()).unwrap();
+                Heard::Close(u16::from_be_bytes(*code), reason)
+            }
             other => panic!("a node says no frame that begins with {other:x}"),
         })
     }

@@ -22,6 +22,8 @@ pub struct Visit {
     pub told: Instant,
     /// How often a RECONNECT was answered by the same place.
     pub returns: usize,
+    /// How often the numbers were said to be old.
+    pub stale: usize,
     /// Let in, and entered.
     pub entered: bool,
 }
@@ -104,6 +106,9 @@ impl Door {
                         let now = message["payload"]["position"].as_u64().unwrap();
                         assert!(now <= position, "a position rose from {position} to {now}");
                         position = now;
+                        if let Some((_, visit)) = &mut visit {
+                            visit.stale += usize::from(message["payload"]["stale"] == true);
+                        }
                         if std::mem::take(&mut is_restless) {
                             break;
                         }
@@ -184,6 +189,6 @@ fn note_joined(visit: &mut Option<(String, Visit)>, asked: Instant, message: &Va
     } else {
         let told = Instant::now();
         let name = name(&id);
-        *visit = Some((id, Visit { name, asked, told, returns: 0, entered: false }));
+        *visit = Some((id, Visit { name, asked, told, returns: 0, stale: 0, entered: false }));
     }
 }

@@ -34,6 +34,7 @@ mod frames;
 mod handshakes;
 mod kills;
 mod poison;
+mod projectors;
 mod sockets;
 mod store;
 mod stream;

@@ -407,3 +407,72 @@ pub(super) fn end_reason(standing: u8) -> EndReason {
         | None => EndReason::Expired,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::digest::state_code;
+    use crate::wire::feed::FEED_VERSION;
+
+    /// A replica at entry 100 of 100, and how fresh it is after each of these frames: `through/end`,
+    /// and for how many milliseconds its projector has known of what it has not applied.
+    fn freshness(frames: &str) -> String {
+        let config =
+            Config { policy: "{}".to_owned(), state: state_code(State::Open), ..Config::default() };
+        let snapshot = Snapshot { through: 100, last_delta: 100, config, ..Snapshot::default() };
+        let mut view = View::new(snapshot).unwrap();
+        let mut said = Vec::new();
+        for frame in frames.split(", ") {
+            if frame == "silence" {
+                view.heard = view.heard.checked_sub(SILENCE_MAX + Duration::from_secs(1)).unwrap();
+            } else {
+                let (at, behind_millis) = frame.split_once(' ').unwrap();
+                let (through, end) = at.split_once('/').unwrap();
+                let [through, end] = [through, end].map(|seq| seq.parse().unwrap());
+                let frame = frame_of(through, end, behind_millis.parse().unwrap());
+                assert!(view.apply(&frame).is_ok());
+            }
+            let why = view.staleness().unwrap_or_else(|| "fresh".to_owned());
+            said.push(format!("{}: {why}", view.through().0));
+        }
+        said.join(", ")
+    }
+
+    fn frame_of(through: u64, end: u64, behind_millis: u32) -> Frame {
+        Frame {
+            version: FEED_VERSION,
+            stream: 0,
+            through,
+            last_delta: through.min(100),
+            end,
+            now: 0,
+            behind_millis,
+            inside: 0,
+            full_milli: 0,
+            pace_milli: None,
+            halted: None,
+            deltas: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_projector_that_lags_behind_another_makes_nothing_stale_and_nothing_fresh() {
+        // Another one is as far as the log: what the first has not applied is known here.
+        assert_eq!(
+            freshness("60/100 9000, 100/100 0, 80/100 9000"),
+            "100: fresh, 100: fresh, 100: fresh"
+        );
+        // Nobody is as far as this replica: that the one who lags is heard makes nothing fresh.
+        assert_eq!(
+            freshness("silence, 60/100 9000, 105/105 0"),
+            "100: no fresh news, 100: its projector is at entry 60 of 100, 105: fresh"
+        );
+        // As far as this replica and not as the log: there is news that is not here, until somebody
+        // brings it.
+        assert_eq!(
+            freshness("100/107 2500, 60/107 9000, 107/107 0"),
+            "100: its projector is at entry 100 of 107, 100: its projector is at entry 60 of 107, \
+             107: fresh"
+        );
+    }
+}

@@ -30,7 +30,7 @@ BACKOFF_FIRST = 0.5
 # docs/sockets.md: a process' descriptors (20,000 where this was measured) less 2,000
 SOCKETS_MAX = 18_000
 # nats.conf; on it are also a projector, an admission worker and an auditor
-NATS_CONNECTIONS_MAX, OTHER_CONNECTIONS = 256, 3
+NATS_CONNECTIONS_MAX, OTHER_CONNECTIONS = 4_096, 3
 # README.md: stream_max_bytes; src/node/places.rs: FULL_MILLI, above which nobody new is taken in
 STREAM_MAX_BYTES, FULL = 2**30, 0.8
 

@@ -19,10 +19,12 @@ const PAUSES: [(u32, u32); 2] = [(1_000, 250), (10_000, 1_000)];
 /// The pause behind all of these.
 const PAUSE_MILLIS_MAX: u32 = 2_000;
 /// What does not move the visitor (how many wait in all, the estimate) is told with the next number,
-/// or by itself after this.
+/// or by itself after this; up to twice this, since nobody waits for it: while others join, everyone who
+/// waits is told, and within a quarter of the pause they kept two cores from everything else.
 const ASIDE_MILLIS: u32 = 5_000;
-/// Pauses are up to a quarter longer, differently for each visitor: those who were told in one moment
-/// are not all due in one moment again.
+const ASIDE_JITTER_MILLIS: u32 = 5_000;
+/// The other pauses are up to a quarter longer, differently for each visitor: those who were told in one
+/// moment are not all due in one moment again.
 const JITTER: u32 = 4;
 
 /// What a visitor is told.
@@ -63,11 +65,11 @@ pub(super) fn due(ticket: Ticket, told: &Numbers, now: &Numbers, since: Since) -
         // What the operator says, and whether the numbers can be trusted, is news for everyone.
         (0, since.any)
     } else if told.point.ahead != now.point.ahead {
-        (pause(now.point.ahead), since.place)
+        (with_jitter(pause(now.point.ahead), ticket), since.place)
     } else {
-        (ASIDE_MILLIS, since.any)
+        (ASIDE_MILLIS + spread(ASIDE_JITTER_MILLIS, ticket), since.any)
     };
-    if since >= with_jitter(pause, ticket) { Due::Now } else { Due::Later }
+    if since >= pause { Due::Now } else { Due::Later }
 }
 
 fn pause(ahead: u32) -> u32 {
@@ -80,9 +82,14 @@ fn pause(ahead: u32) -> u32 {
 
 /// `millis` and up to a quarter more, always the same for one ticket.
 pub(super) fn with_jitter(millis: u32, ticket: Ticket) -> u32 {
+    millis + spread(millis / JITTER, ticket)
+}
+
+/// From none to all of `millis`, always the same for one ticket.
+fn spread(millis: u32, ticket: Ticket) -> u32 {
     // Fibonacci hashing: neighbours get values far apart.
     let hash = ticket.0.wrapping_mul(0x9e37_79b9) >> 24;
-    millis + millis / JITTER * hash / 255
+    millis * hash / 255
 }
 
 #[cfg(test)]
@@ -131,7 +138,9 @@ mod tests {
         let front = numbers(3);
         let aside = Standpoint { waiting: 50_001, ..front.point };
         let aside = Numbers { point: aside, ..front };
-        assert!((5_000..=6_250).contains(&pause_of(1, front, aside)));
+        let pauses: Vec<u32> = (0..300).map(|ticket| pause_of(ticket, front, aside)).collect();
+        assert!(pauses.iter().all(|pause| (5_000..=10_000).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause > 9_500), "they are spread");
         // What was told aside does not put the next place off.
         let (moved, since_any) = (numbers(19_999), Since { place: 5_000, any: 0 });
         assert_eq!(due(Ticket(1), &told, &moved, since_any), Due::Now);

@@ -19,10 +19,11 @@ STOP_WAIT_MAX = 20
 class Child:
     """A process that speaks in lines of JSON, and ends no later than this program."""
 
-    def __init__(self, children, name, args, log=None, stdin=subprocess.DEVNULL):
+    def __init__(self, children, name, args, log=None, before=None, **options):
         self.name, self.log = name, log
         try:
-            self.process = popen(args, stdin=stdin, stdout=subprocess.PIPE, stderr=log, text=True)
+            options = {"stdin": subprocess.DEVNULL, "text": True} | options
+            self.process = popen(args, before, stdout=subprocess.PIPE, stderr=log, **options)
         except OSError as error:
             raise SystemExit(f"{name} does not start: {error}") from error
         children.callback(self.stop)

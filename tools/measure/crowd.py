@@ -19,10 +19,10 @@ TOLD_WAIT_MAX = 60
 class Crowd:
     """Everyone of one line, held by one load."""
 
-    def __init__(self, children, built, name, args):
+    def __init__(self, children, built, name, args, before=None):
         program = os.path.join(built, "anteroom-load")
         args = [program, "hold", "--commands", *args]
-        self.load = Child(children, name, args, stdin=subprocess.PIPE)
+        self.load = Child(children, name, args, before=before, stdin=subprocess.PIPE)
         self.joined = self.load.said("ready", JOIN_WAIT_MAX)
         self.told_at = time.monotonic()
 

@@ -17,8 +17,9 @@ import sys
 import time
 
 import feed
-from children import Child, built, note
+from children import built, note
 from crowd import Crowd
+from servers import as_batch
 from system import System, memory_kib
 
 QUEUE = "rush"
@@ -102,7 +103,7 @@ def rush(visitors, moves):
         pids = [word for pid in system.node_pids() for word in ["--pid", pid]]
         args = [*system.sockets(QUEUE), "--visitors", visitors, "--leavers", moves, *pids]
         args += ["--more", STEADY_JOINS]
-        crowd = Crowd(children, built(), "the load", args)
+        crowd = Crowd(children, built(), "the load", args, before=as_batch)
         note(f"{visitors:,} were told where they stand after {crowd.joined['seconds']} s")
         came = {"joined": crowd.joined}
         came["memory_kib"] = {name: memory_kib(pid) for name, pid in system.pids().items()}
@@ -190,6 +191,7 @@ def said(args):
         stdout=subprocess.PIPE,
         text=True,
         timeout=LOAD_WAIT_MAX,
+        preexec_fn=as_batch,
         check=False,
     )
     if done.returncode:

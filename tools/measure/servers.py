@@ -110,9 +110,21 @@ def free_port():
         return free.getsockname()[1]
 
 
-def popen(args, **options):
-    """Starts a process that ends no later than this one, however this one ends."""
-    return subprocess.Popen([str(arg) for arg in args], preexec_fn=end_with_parent, **options)
+def popen(args, before=None, **options):
+    """Starts a process that ends no later than this one, however this one ends; in it, something may be
+    done before."""
+
+    def prepare():
+        end_with_parent()
+        if before:
+            before()
+
+    return subprocess.Popen([str(arg) for arg in args], preexec_fn=prepare, **options)
+
+
+def as_batch():
+    """For a load: it does not take a core from the servers that it measures, whatever comes."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def end_with_parent():

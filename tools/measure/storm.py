@@ -13,6 +13,7 @@ import statistics
 import sys
 
 from children import Child, built, note
+from servers import as_batch
 from system import System, memory_kib
 
 QUEUE = "storm"
@@ -65,7 +66,8 @@ def storm(how, visitors, others):
                      if name.startswith("node") and name != f"node {VICTIM}"]
         args = ["storm", "--visitors", visitors, "--others", others, *system.sockets(QUEUE, VICTIM)]
         args += [word for pid in survivors for word in ["--pid", pid]]
-        load = Child(children, "the load", [os.path.join(built(), "anteroom-load"), *args])
+        args = [os.path.join(built(), "anteroom-load"), *args]
+        load = Child(children, "the load", args, before=as_batch)
         load.said("ready", LOAD_WAIT_MAX)
         before = [memory_kib(pid)[0] for pid in survivors]
         gone = system.end(f"node {VICTIM}", how)

@@ -14,6 +14,7 @@ use crate::node::Queue;
 use crate::node::hall::pusher::Pusher;
 use crate::node::hall::seats::{Notice, Sitting};
 use crate::queue::event::Ticket;
+use crate::scheduling;
 use crate::shutdown::Shutdown;
 use crate::wire::frame::Inbound;
 
@@ -66,7 +67,10 @@ impl Pushers {
             let inbox = Arc::new(Inbox::new()?);
             let pusher =
                 Pusher::new(Arc::clone(&inbox), sockets.div_ceil(count), shutdown.clone())?;
-            shutdown.thread(&format!("pusher-{number}"), move || pusher.run())?;
+            shutdown.thread(&format!("pusher-{number}"), move || {
+                scheduling::after_others();
+                pusher.run();
+            })?;
             inboxes.push(inbox);
         }
         let (to_wake, stopping) = (inboxes.clone(), shutdown.clone());

@@ -132,7 +132,8 @@ impl Inbox {
     pub(super) fn empty(&self) -> Vec<Mail> {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.waker, &mut count);
-        self.is_woken.store(false, Ordering::Release);
+        // Whoever found it woken has done so before this, and what they have put is seen from here on.
+        self.is_woken.swap(false, Ordering::AcqRel);
         self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -65,12 +64,3 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def built():
-    """Where the programs are that were built with all optimisations."""
-    return os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release")

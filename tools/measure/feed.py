@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from children import built
+from program import built
 from servers import NatsServer, popen
 
 FEW, MANY = 1_000, 1_000_000

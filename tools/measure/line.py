@@ -9,14 +9,13 @@ import argparse
 import collections
 import json
 import os
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
 
+from program import note, run, write_figures
 from servers import NatsServer, RedisServer, popen
 
 # As many as there may be nodes. With 50 connections Redis took in no more (tried).
@@ -88,10 +87,7 @@ def main():
     }
     show(out)
     print(json.dumps(out))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 def measured(turn, millis):
@@ -200,10 +196,6 @@ def versions():
     return [nats.replace(": v", " "), f"redis-server {redis.split('v=')[1].split()[0]}"]
 
 
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
 def show(out):
     rounds, (before, after) = out["each_round"], out["load_average"]
     print(f"{out['rounds']} rounds: the median (least-most); {out['cores']} cores, {out['filesystem']}, "
@@ -259,8 +251,4 @@ def table(heads, rows):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

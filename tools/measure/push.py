@@ -11,13 +11,12 @@ import contextlib
 import json
 import os
 import resource
-import signal
 import statistics
 import subprocess
-import sys
 
-from children import START_WAIT_MAX, Child, built, note
+from children import START_WAIT_MAX, Child
 from crowd import Crowd
+from program import built, note, run, write_figures
 from system import System
 
 QUEUE = "bench"
@@ -63,10 +62,7 @@ def main():
     }
     show(out, moves)
     print(json.dumps(out))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 def in_turn(turn):
@@ -215,8 +211,4 @@ def show(out, moves):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

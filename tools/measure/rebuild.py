@@ -9,9 +9,9 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import time
 
+from program import note, run, write_figures
 from servers import NatsServer, popen
 
 # A process that does not come to its end within this has failed.
@@ -52,10 +52,7 @@ def main():
     figures = {key: round(value, 3) for key, value in figures.items()}
     out = {"figures": figures, "rounds": options.rounds, "details": details}
     show(figures, details)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 class Bench:
@@ -217,10 +214,6 @@ def median(rounds, key):
     return statistics.median(one[key] for one in rounds)
 
 
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
 def show(figures, details):
     print(f"{details['people']:,} people, on {details['cores']} cores ({platform.machine()}), "
           f"load {details['load_before']:.1f} to {details['load_after']:.1f}\n")
@@ -239,5 +232,4 @@ def show(figures, details):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    main()
+    run(main)

@@ -10,15 +10,13 @@ import contextlib
 import json
 import os
 import resource
-import signal
 import statistics
 import subprocess
-import sys
 import time
 
 import feed
-from children import built, note
 from crowd import Crowd
+from program import built, note, run, write_figures
 from servers import as_batch
 from system import System, memory_kib
 
@@ -70,10 +68,7 @@ def main():
     }
     show(out)
     print(json.dumps(out))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 def measured(visitors, moves):
@@ -220,8 +215,4 @@ def show(out):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -9,10 +9,9 @@ import copy
 import json
 import math
 import os
-import signal
-import sys
 from dataclasses import dataclass, replace
 
+from program import run, write_figures
 import scale_costs
 import scale_formulas as formulas
 import scale_sizes as sizes
@@ -69,10 +68,7 @@ def main():
         ],
     }
     show(out)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 def crowd(people, within, costs, kind=SMALL):
@@ -375,8 +371,4 @@ def table(rows):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -10,9 +10,9 @@ import json
 import os
 import signal
 import statistics
-import sys
 
-from children import Child, built, note
+from children import Child
+from program import built, note, run, write_figures
 from servers import as_batch
 from system import System, memory_kib
 
@@ -51,10 +51,7 @@ def main():
     }
     show(out)
     print(json.dumps(out))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(out, file, indent=1)
-            file.write("\n")
+    write_figures(out, options.json)
 
 
 def storm(how, visitors, others):
@@ -126,8 +123,4 @@ def show(out):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -4,7 +4,6 @@ bench wants beside it. Everything ends no later than the bench. Standard library
 import calendar
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -24,13 +23,12 @@ GONE_WAIT_MAX = 40
 class System:
     """Nodes and projectors are numbered from 0, those of `up` being the first."""
 
-    def __init__(self, children, built, nodes=1, projectors=1, settings=()):
+    def __init__(self, children, built, nodes=1, projectors=1):
         self.children, self.anteroom = children, os.path.join(built, "anteroom")
         self.dir = children.enter_context(tempfile.TemporaryDirectory(prefix="anteroom-bench-"))
         self.log = children.enter_context(open(self.path("log"), "w+", encoding="utf-8"))
-        self.settings = list(settings)
         listen = ["--listen", f"{LOCAL}:0", "--operator-listen", f"{LOCAL}:0"]
-        args = [self.anteroom, "up", "--json", "--dir", self.dir, *listen, *self.settings]
+        args = [self.anteroom, "up", "--json", "--dir", self.dir, *listen]
         up = Child(children, "anteroom up", args, self.log)
         self.apis = [up.said("api", START_WAIT_MAX)["api"]]
         self.others = {}
@@ -43,11 +41,10 @@ class System:
         return os.path.join(self.dir, *names)
 
     def start_node(self, number):
-        """One more node, or one in the place of one that has ended."""
         address = f"{LOCAL}:{free_port()}"
-        args = ["node", "--listen", address, "--mac-key-file", self.path("keys", "mac"), *self.settings]
+        args = ["node", "--listen", address, "--mac-key-file", self.path("keys", "mac")]
         self.start(f"node {number}", args, "node")
-        self.apis[number:] = [f"http://{address}", *self.apis[number + 1 :]]
+        self.apis.append(f"http://{address}")
         self.wait(f"node {number} is ready", lambda: status(f"http://{address}/readyz") == 200)
 
     def start_projector(self, number):
@@ -138,7 +135,7 @@ class System:
 
 def stop(process):
     if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
 
 

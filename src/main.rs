@@ -88,6 +88,7 @@ fn role<F: Future<Output = anyhow::Result<()>>>(
 ) -> anyhow::Result<()> {
     lifeline::hold()?;
     let config = load(settings)?;
+    // The runtime's threads and the pushers, which are started from here on, have it from this one.
     if name == "node" {
         scheduling::batch();
     }

@@ -17,21 +17,6 @@ pub fn batch() {
     }
 }
 
-/// Lets others that want a core go before this thread, though not without end: a thread with the usual
-/// niceness gets three times as much (setpriority(2), which is of one thread on Linux). A pusher that
-/// tells everyone something is in no hurry; whoever arrives meanwhile, and what the log has to say, is.
-pub fn after_others() {
-    let lowered = getpriority_process(None)
-        .and_then(|niceness| setpriority_process(None, niceness + AFTER_OTHERS_NICENESS));
-    if let Err(error) = lowered {
-        tracing::debug!(%error, "the niceness stays as it is");
-    }
-}
-
-/// With 5, joins were acknowledged in half the time while 100,000 were told something, the last of whom
-/// was told no later.
-const AFTER_OTHERS_NICENESS: i32 = 5;
-
 /// Niceness 0, by the library's scale from 0 to 99.
 const USUAL_PRIORITY: u8 = 48;
 
@@ -63,8 +48,6 @@ mod tests {
             let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
             assert_eq!(policy.join().unwrap().ok(), Some(batch));
             assert_eq!(niceness(), before);
-            after_others();
-            assert_eq!(niceness(), (before + AFTER_OTHERS_NICENESS).min(19));
         })
         .join()
         .unwrap();

@@ -20,7 +20,8 @@ const PAUSES: [(u32, u32); 2] = [(1_000, 250), (10_000, 1_000)];
 const PAUSE_MILLIS_MAX: u32 = 2_000;
 /// What does not move the visitor (how many wait in all, the estimate) is told with the next number,
 /// or by itself after this; up to twice this, since nobody waits for it: while others join, everyone who
-/// waits is told, and within a quarter of the pause they kept two cores from everything else.
+/// waits is told, and within a quarter of the pause (until 2026-11-25) that came as a burst, in which a
+/// join was acknowledged late.
 const ASIDE_MILLIS: u32 = 5_000;
 const ASIDE_JITTER_MILLIS: u32 = 5_000;
 /// The other pauses are up to a quarter longer, differently for each visitor: those who were told in one

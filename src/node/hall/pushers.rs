@@ -14,7 +14,6 @@ use crate::node::Queue;
 use crate::node::hall::pusher::Pusher;
 use crate::node::hall::seats::{Notice, Sitting};
 use crate::queue::event::Ticket;
-use crate::scheduling;
 use crate::shutdown::Shutdown;
 use crate::wire::frame::Inbound;
 
@@ -67,10 +66,7 @@ impl Pushers {
             let inbox = Arc::new(Inbox::new()?);
             let pusher =
                 Pusher::new(Arc::clone(&inbox), sockets.div_ceil(count), shutdown.clone())?;
-            shutdown.thread(&format!("pusher-{number}"), move || {
-                scheduling::after_others();
-                pusher.run();
-            })?;
+            shutdown.thread(&format!("pusher-{number}"), move || pusher.run())?;
             inboxes.push(inbox);
         }
         let (to_wake, stopping) = (inboxes.clone(), shutdown.clone());

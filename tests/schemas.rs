@@ -15,10 +15,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anteroom::queue::event::{
-    Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed, ReleaseReason,
-    Released, Removed, Seated, Seq, Setting, State, VisitorId,
+    Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed,
+    ReleaseReason, Released, Removed, Seated, Seq, Setting, State, VisitorId,
 };
-use anteroom::queue::policy::Policy;
+use anteroom::queue::policy::{Absent, Policy};
 use anteroom::wire::event::{self, FACTS_PER_ENTRY_MAX, Read, Writer};
 use anteroom::wire::socket::{self, ClientMessage, ServerMessage};
 use jsonschema::{Registry, Validator};
@@ -45,7 +45,7 @@ fn every_valid_sample_fits_its_schema_and_comes_back_as_it_was() {
         let (writer, kind, payload) = event::write(&entry).expect("an entry is written");
         assert_eq!(subject(writer, kind), sample.subject, "{}", sample.name);
         let again: Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!(again, value, "{}", sample.name);
+        assert_eq!(again, schemas.with_defaults(value), "{}", sample.name);
     }
 }
 
@@ -472,6 +472,23 @@ impl Schemas {
         assert!(faults.is_empty(), "{name} does not fit {schema}: {faults:?}");
     }
 
+    /// An entry, and what its policies left out that has a default.
+    fn with_defaults(&self, mut entry: Value) -> Value {
+        let policy = &self.documents["event/configured"]["$defs"]["policy"]["properties"];
+        let defaults = policy.as_object().unwrap().iter();
+        let defaults = defaults.filter_map(|(key, it)| Some((key, it.get("default")?)));
+        let defaults: Vec<_> = defaults.collect();
+        for fact in entry["facts"].as_array_mut().unwrap() {
+            let Some(policy) = fact.get_mut("policy").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            for (key, default) in &defaults {
+                policy.entry(*key).or_insert_with(|| (*default).clone());
+            }
+        }
+        entry
+    }
+
     fn refuse(&self, schema: &str, value: &Value, name: &str) {
         assert!(!self.validators[schema].is_valid(value), "{schema} accepts {name}: {value}");
     }
@@ -612,10 +629,14 @@ fn setting() -> impl Strategy<Value = Setting> {
         State::Deleted,
     ]);
     let key = (kid(), any::<[u8; 32]>()).prop_map(|(kid, x)| PublicKey { kid, x });
+    let loads = prop::collection::vec(0..=1_000u16, 0..=60);
+    let rate = (prop::option::of(1..=600_000u32), loads)
+        .prop_map(|(per_minute, loads)| Setting::Rate { per_minute, loads });
     prop_oneof![
         policy().prop_map(Setting::Policy),
         (state, prop::option::of(text())).prop_map(|(state, reason)| Setting::State(state, reason)),
         prop::collection::vec(key, 1..=16).prop_map(Setting::Keys),
+        rate,
         (1..=31_622_400u32).prop_map(|seconds| Setting::Outage { seconds }),
     ]
 }
@@ -628,14 +649,26 @@ fn policy() -> impl Strategy<Value = Policy> {
         origin.prop_map(String::from),
         (origin, path).prop_map(|(origin, path)| origin + &path),
     ];
+    // From 1970 to 2199, in whole seconds.
+    let instant = || prop::option::of((0..7_258_118_400i64).prop_map(|at| At(at * 1_000_000_000)));
+    let instants = (instant(), instant());
+    let texts = |most| {
+        let chars = prop::collection::vec(any::<char>(), 0..=most);
+        prop::option::of(chars.prop_map(String::from_iter))
+    };
     (
         (1..=600_000u32, prop::option::of(1..=10_000_000u32), 5..=86_400u32),
         (5..=2_592_000u32, 1..=86_400u32),
         prop::option::of(target),
         prop::collection::vec(origin, 0..=50),
-        prop::option::of(prop::collection::vec(any::<char>(), 0..=200)),
+        (instants, any::<bool>(), prop::option::of(1..=100_000_000u32)),
+        (texts(200), texts(4_000)),
     )
-        .prop_map(|(limits, times, target, allowed_origins, title)| Policy {
+        .prop_map(|(limits, times, target, allowed_origins, schedule, texts)| Policy {
+            opens_at: schedule.0.0,
+            closes_at: schedule.0.1,
+            absent: if schedule.1 { Absent::Admit } else { Absent::Hold },
+            max_waiting: schedule.2,
             rate_per_minute: limits.0,
             max_inside: limits.1,
             token_seconds: limits.2,
@@ -643,7 +676,8 @@ fn policy() -> impl Strategy<Value = Policy> {
             reconnect_seconds: times.1,
             target,
             allowed_origins,
-            title: title.map(String::from_iter),
+            title: texts.0,
+            content: texts.1,
         })
 }
 

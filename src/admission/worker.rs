@@ -545,7 +545,7 @@ fn outage_seconds(facts: &Facts) -> Option<u32> {
     let Facts::Configured(facts) = facts else { return None };
     facts.iter().find_map(|fact| match fact.what {
         Setting::Outage { seconds } => Some(seconds),
-        Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) => None,
+        Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) | Setting::Rate { .. } => None,
     })
 }
 

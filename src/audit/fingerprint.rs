@@ -5,9 +5,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::audit::reading::{Ending, Grant, Person, Reading, Standing};
 use crate::queue::event::State;
+use crate::queue::policy::Absent;
 
 /// The version of the fold that this file describes.
-const FOLD_VERSION: u16 = 1;
+const FOLD_VERSION: u16 = 2;
 
 impl Reading {
     /// SHA-256 of the label, the sequence and the state, in ticket order.
@@ -35,15 +36,28 @@ impl Reading {
 
     fn policy_and_state(&self, bytes: &mut Vec<u8>) {
         let policy = &self.policy;
+        for instant in [policy.opens_at, policy.closes_at] {
+            maybe(bytes, instant.as_ref(), |bytes, instant| bytes.extend(instant.0.to_be_bytes()));
+        }
         bytes.extend(policy.rate_per_minute.to_be_bytes());
         maybe(bytes, policy.max_inside.as_ref(), |bytes, max| bytes.extend(max.to_be_bytes()));
         for seconds in [policy.token_seconds, policy.session_seconds, policy.reconnect_seconds] {
             bytes.extend(seconds.to_be_bytes());
         }
+        bytes.push(match policy.absent {
+            Absent::Hold => 0,
+            Absent::Admit => 1,
+        });
+        maybe(bytes, policy.max_waiting.as_ref(), |bytes, max| bytes.extend(max.to_be_bytes()));
         maybe(bytes, policy.target.as_ref(), |bytes, target| text(bytes, target));
         count(bytes, policy.allowed_origins.len());
         policy.allowed_origins.iter().for_each(|origin| text(bytes, origin));
         maybe(bytes, policy.title.as_ref(), |bytes, title| text(bytes, title));
+        maybe(bytes, policy.content.as_ref(), |bytes, content| text(bytes, content));
+        maybe(bytes, self.follows.as_ref(), |bytes, (per_minute, at)| {
+            bytes.extend(per_minute.to_be_bytes());
+            bytes.extend(at.to_be_bytes());
+        });
         bytes.push(match self.state {
             State::Scheduled => 0,
             State::Open => 1,

@@ -175,6 +175,13 @@ impl Story {
                 Setting::Outage { seconds } => {
                     format!("nobody could be served for {seconds} s; graces are longer by that")
                 }
+                Setting::Rate { per_minute: Some(rate), .. } => {
+                    format!("the site bears {rate} a minute now, by what it reports")
+                }
+                Setting::Rate { per_minute: None, .. } => {
+                    let rate = reading.rate();
+                    format!("the rate follows the site's load no more: {rate} a minute")
+                }
                 Setting::Keys(_) => continue,
             };
             self.tell(reading, format!("{what}, by {}", fact.by));

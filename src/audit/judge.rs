@@ -4,8 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::queue::event::{Admitted, State, VisitorId};
+use crate::queue::policy::Absent;
 
-use crate::audit::reading::{Ending, Person, Reading, SECOND, Standing, Step, interval_nanos};
+use crate::audit::reading::{
+    Ending, Person, Reading, SECOND, Standing, Step, burst, interval_nanos,
+};
+
+/// Whose act is what nobody ordered.
+const SCHEDULE: &str = "schedule";
 
 /// People that one finding names; of more it says how many.
 const NAMED_MAX: usize = 3;
@@ -41,6 +47,9 @@ impl Reading {
         }
         let Some(&last) = tickets.iter().max() else { return };
         let let_in: BTreeSet<usize> = tickets.into_iter().collect();
+        if self.policy.absent == Absent::Admit {
+            return self.judge_order_of_all(&let_in, last, step);
+        }
         let then = &presence.then;
         let here = self.here.range(..last).filter(|ticket| then.get(ticket) != Some(&false));
         let here = here.filter(|ticket| !let_in.contains(ticket));
@@ -48,8 +57,20 @@ impl Reading {
             **was && **ticket < last && !self.here.contains(ticket) && waits(ticket)
         });
         let gone = gone.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
-        let overtaken: BTreeSet<usize> =
-            here.take(COUNTED_MAX).chain(gone.take(COUNTED_MAX)).copied().collect();
+        let overtaken = here.take(COUNTED_MAX).chain(gone.take(COUNTED_MAX)).copied().collect();
+        let basis = presence.basis;
+        self.name_overtaken(&overtaken, &format!("present at entry {basis}"), step);
+    }
+
+    /// Where the absent are let in unseen: were all let in who waited before the last of these?
+    fn judge_order_of_all(&self, let_in: &BTreeSet<usize>, last: usize, step: &mut Step) {
+        let people = self.people.iter().enumerate().take(last).skip(self.front);
+        let waits = people.filter(|(_, person)| person.standing == Standing::Waiting);
+        let others = waits.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
+        self.name_overtaken(&others.take(COUNTED_MAX).collect(), "waiting", step);
+    }
+
+    fn name_overtaken(&self, overtaken: &BTreeSet<usize>, though: &str, step: &mut Step) {
         let overtaken: Vec<&Person> =
             overtaken.iter().filter_map(|ticket| self.person(*ticket)).collect();
         if overtaken.is_empty() {
@@ -62,8 +83,8 @@ impl Reading {
             more if overtaken.len() < COUNTED_MAX => format!(" and {more} more"),
             more => format!(" and at least {more} more"),
         };
-        let (names, basis) = (named.join(", "), presence.basis);
-        step.violations.push(format!("overtaken, though present at entry {basis}: {names}{more}"));
+        let names = named.join(", ");
+        step.violations.push(format!("overtaken, though {though}: {names}{more}"));
     }
 
     /// Was this one to be let in at all, and now?
@@ -76,7 +97,8 @@ impl Reading {
                 .push(format!("visitor {visitor} was let in while the queue was {state}"));
         }
         let was_here = presence.then.get(&ticket).copied();
-        if !was_here.unwrap_or_else(|| self.here.contains(&ticket)) {
+        let must_be_here = self.policy.absent == Absent::Hold;
+        if must_be_here && !was_here.unwrap_or_else(|| self.here.contains(&ticket)) {
             let basis = presence.basis;
             let what = format!("visitor {visitor} was let in though absent at entry {basis}");
             step.violations.push(what);
@@ -92,14 +114,36 @@ impl Reading {
         self.judge_rate(visitor, step);
     }
 
+    /// What nobody ordered comes by the policy's own times, and no sooner.
+    pub(super) fn judge_schedule(&self, state: State, by: &str, step: &mut Step) {
+        let (what, time) = match state {
+            State::Open => ("opened", self.policy.opens_at),
+            State::Closed => ("closed", self.policy.closes_at),
+            State::Scheduled | State::Paused | State::Deleted => return,
+        };
+        if by != SCHEDULE {
+            return;
+        }
+        let missing = time.map(|time| time.0.saturating_sub(self.at));
+        match missing {
+            None => {
+                step.violations.push(format!("the queue was {what} by a schedule that it has not"))
+            }
+            Some(missing) if missing > 0 => {
+                let missing = missing / SECOND + 1;
+                step.violations.push(format!("the queue was {what} {missing} s before its time"));
+            }
+            Some(_) => {}
+        }
+    }
+
     /// In any w seconds at most burst + w x rate / 60 people are let in. That is kept by whoever lets
     /// nobody in more than burst - 1 intervals before their turn, where each turn is one interval
     /// after the later of the turn before and the time at which that was taken (GCRA, ITU-T I.371).
     fn judge_rate(&self, visitor: VisitorId, step: &mut Step) {
-        let rate = self.policy.rate_per_minute;
-        let burst = i64::from((rate / 600).max(1));
+        let rate = self.rate();
         let ahead = self.next_due.saturating_sub(self.at);
-        let early = ahead.saturating_sub((burst - 1) * interval_nanos(rate));
+        let early = ahead.saturating_sub((burst(rate) - 1) * interval_nanos(rate));
         if early > 0 {
             let millis = early / 1_000_000 + 1;
             step.violations.push(format!(

@@ -100,6 +100,8 @@ pub(super) struct Reading {
     pub(super) at: i64,
     pub(super) last_decision: u64,
     pub(super) policy: Policy,
+    /// People a minute while the rate follows the site's load, and when that was decided.
+    pub(super) follows: Option<(u32, i64)>,
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) keys: Vec<PublicKey>,
@@ -110,6 +112,8 @@ pub(super) struct Reading {
     /// When the rate allows the next grant.
     pub(super) next_due: i64,
     pub(super) people: Vec<Person>,
+    /// Nobody with a lower ticket waits.
+    pub(super) front: usize,
     /// How many have a grant that is not used, or are inside.
     pub(super) inside: u32,
     /// Tickets of those who wait and are present.
@@ -282,10 +286,14 @@ impl Reading {
         }
         match &decision.facts {
             Facts::Configured(facts) => {
-                facts.iter().for_each(|fact| self.configured(fact));
+                facts.iter().for_each(|fact| self.configured(fact, step));
                 step.settings.clone_from(facts);
             }
             Facts::Admitted(facts) => {
+                let waits = |person: &Person| person.standing == Standing::Waiting;
+                while self.person(self.front).is_some_and(|person| !waits(person)) {
+                    self.front += 1;
+                }
                 let presence = Presence::at(self, basis);
                 self.judge_order(facts, &presence, step);
                 for (number, fact) in facts.iter().enumerate() {
@@ -327,10 +335,15 @@ impl Reading {
         }
     }
 
-    fn configured(&mut self, fact: &Configured) {
+    fn configured(&mut self, fact: &Configured, step: &mut Step) {
+        let rate_before = self.rate();
         match &fact.what {
             Setting::Policy(policy) => self.policy = policy.clone(),
+            Setting::Rate { per_minute, .. } => {
+                self.follows = per_minute.map(|per_minute| (per_minute, self.at));
+            }
             Setting::State(state, reason) => {
+                self.judge_schedule(*state, &fact.by, step);
                 self.state = *state;
                 self.reason.clone_from(reason);
             }
@@ -348,6 +361,24 @@ impl Reading {
                 }
             }
         }
+        self.rate_changes(rate_before);
+    }
+
+    /// People a minute, as the policy says, or fewer where the rate follows the site's load.
+    pub(super) fn rate(&self) -> u32 {
+        let most = self.policy.rate_per_minute;
+        self.follows.map_or(most, |(per_minute, _)| per_minute.min(most))
+    }
+
+    /// What is owed to the rate so far, counted in people, is owed to the new one: a burst at most.
+    fn rate_changes(&mut self, before: u32) {
+        let (rate, owed) = (self.rate(), self.next_due.saturating_sub(self.at));
+        if rate == before || owed <= 0 {
+            return;
+        }
+        let (new, old) = (i128::from(interval_nanos(rate)), i128::from(interval_nanos(before)));
+        let owed = (i128::from(owed) * new / old).min(i128::from(burst(rate)) * new);
+        self.next_due = self.at.saturating_add(i64::try_from(owed).unwrap_or(i64::MAX));
     }
 
     fn admitted(&mut self, number: usize, fact: &Admitted, presence: &Presence, step: &mut Step) {
@@ -370,7 +401,7 @@ impl Reading {
             step.violations
                 .push(format!("grant {jti} of visitor {visitor} was given to {other}, too"));
         }
-        let interval = interval_nanos(self.policy.rate_per_minute);
+        let interval = interval_nanos(self.rate());
         self.next_due = self.next_due.max(self.at).saturating_add(interval);
         self.inside += 1;
         self.here.remove(&ticket);
@@ -509,6 +540,11 @@ impl Step {
 /// Nanoseconds between two people at a rate, rounded up.
 pub(super) fn interval_nanos(rate_per_minute: u32) -> i64 {
     (60 * SECOND + i64::from(rate_per_minute) - 1) / i64::from(rate_per_minute.max(1))
+}
+
+/// How many may be let in at once after a quiet time.
+pub(super) fn burst(rate_per_minute: u32) -> i64 {
+    i64::from((rate_per_minute / 600).max(1))
 }
 
 fn never_joined(visitor: VisitorId) -> String {

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::projection::key::{self, Checksum, PLACES_PER_PAGE};
 use crate::queue::digest::{Chain, standing_code, standing_of_code, state_code, state_of_code};
 use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Ticket, VisitorId};
-use crate::queue::line::{FOLD_VERSION, Grant, Head, Line, Place, Redemption};
+use crate::queue::line::{FOLD_VERSION, Follows, Grant, Head, Line, Place, Redemption};
 use crate::queue::presence::NodeIndex;
 use crate::wire;
 
 /// The layout of the store. A change of it raises this and not the fold version, which is in every
 /// digest: the state is the same (1 until 2026-11-22, with pages that were written over).
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 
 /// Pages for which a second thread is worth its start: some milliseconds of work.
 const PAGES_SHARED_MIN: usize = 256;
@@ -131,6 +131,7 @@ pub(super) struct HeadRow {
     at: i64,
     last_decision: u64,
     policy: String,
+    follows: Option<(u32, i64)>,
     state: u8,
     reason: Option<String>,
     keys: Vec<(String, [u8; 32])>,
@@ -154,6 +155,7 @@ impl HeadRow {
             at: head.at.0,
             last_decision: head.last_decision.0,
             policy: wire::policy::write(&head.policy).to_string(),
+            follows: head.follows.map(|follows| (follows.per_minute, follows.at.0)),
             state: state_code(head.state),
             reason: head.reason.clone(),
             keys: head.keys.iter().map(|key| (key.kid.clone(), key.x)).collect(),
@@ -173,6 +175,7 @@ impl HeadRow {
             at: At(self.at),
             last_decision: Seq(self.last_decision),
             policy: wire::policy::parse(&policy).ok()?,
+            follows: self.follows.map(|(per_minute, at)| Follows { per_minute, at: At(at) }),
             state: state_of_code(self.state)?,
             reason: self.reason,
             keys: self.keys.into_iter().map(|(kid, x)| PublicKey { kid, x }).collect(),

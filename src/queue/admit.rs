@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::queue::event::{
-    At, Facts, Jti, NodeId, ReleaseReason, Released, State, Ticket, VisitorId,
+    At, Configured, Facts, Jti, NodeId, ReleaseReason, Released, Setting, State, Ticket, VisitorId,
 };
 use crate::queue::line::Line;
+use crate::queue::places::Places;
+use crate::queue::policy::Absent;
 
 /// Grants in one entry: the log's answer to one is awaited before the next is decided, and a
 /// small entry that has to be decided anew costs little.
@@ -33,7 +35,7 @@ pub enum Due {
 pub enum Idle {
     /// The queue is not open.
     NotOpen,
-    /// Nobody who waits is here.
+    /// Nobody waits, or nobody who waits is here.
     NobodyHere,
     /// As many are inside as may be.
     Full,
@@ -43,12 +45,37 @@ pub enum Idle {
 
 /// What is due at `now`, one entry's worth. `now` is a time that the log's clock has reached.
 pub fn decide(line: &Line, now: At) -> Due {
-    if let Some(facts) =
-        expired(line, now).or_else(|| lapsed(line, now)).or_else(|| over(line, now))
-    {
-        return Due::Facts(facts);
+    by_time(line, now).map_or_else(|| admissions(line, now), Due::Facts)
+}
+
+/// What time alone brings: opening and closing, and whose time is over.
+pub fn by_time(line: &Line, now: At) -> Option<Facts> {
+    by_schedule(line, now)
+        .or_else(|| expired(line, now))
+        .or_else(|| lapsed(line, now))
+        .or_else(|| over(line, now))
+}
+
+/// Who may be let in at `now`, one entry's worth; or why nobody is.
+pub fn admissions(line: &Line, now: At) -> Due {
+    if line.state() != State::Open {
+        return Due::Nothing(Idle::NotOpen);
     }
-    admit(line, now)
+    let in_turn = in_turn(line);
+    if in_turn.is_empty() {
+        return Due::Nothing(Idle::NobodyHere);
+    }
+    let room = room(line);
+    if room == 0 {
+        return Due::Nothing(Idle::Full);
+    }
+    let allowed = match line.rate().allowed(line.next_due(), now) {
+        Ok(allowed) => allowed,
+        Err(due) => return Due::Nothing(Idle::Rate(due)),
+    };
+    let many = allowed.min(room).min(GRANTS_PER_ENTRY_MAX);
+    let first = in_turn.iter().take(many);
+    Due::Admit(first.filter_map(|ticket| Some(line.place(ticket)?.visitor)).collect())
 }
 
 /// What is due about nodes that have not been heard of: those that still hold someone.
@@ -62,6 +89,31 @@ pub fn lost(line: &Line, silent: impl Fn(NodeId) -> bool) -> Option<Facts> {
 pub fn room(line: &Line) -> usize {
     let inside = line.unused().len() + line.inside().len();
     line.policy().max_inside.map_or(usize::MAX, |max| (max as usize).saturating_sub(inside))
+}
+
+/// A queue whose times overlap so that it would close before it opens only closes.
+fn by_schedule(line: &Line, now: At) -> Option<Facts> {
+    let policy = line.policy();
+    let has_come = |instant: Option<At>| instant.is_some_and(|instant| instant <= now);
+    let state = match line.state() {
+        State::Scheduled | State::Open | State::Paused if has_come(policy.closes_at) => {
+            State::Closed
+        }
+        State::Scheduled if has_come(policy.opens_at) => State::Open,
+        State::Scheduled | State::Open | State::Paused | State::Closed | State::Deleted => {
+            return None;
+        }
+    };
+    let what = Setting::State(state, None);
+    Some(Facts::Configured(vec![Configured { by: SCHEDULE.to_owned(), what }]))
+}
+
+/// Whose turn may come: who waits and is here, or whoever waits where the absent are let in unseen.
+fn in_turn(line: &Line) -> &Places {
+    match line.policy().absent {
+        Absent::Hold => line.present(),
+        Absent::Admit => line.waiting(),
+    }
 }
 
 fn expired(line: &Line, now: At) -> Option<Facts> {
@@ -115,40 +167,4 @@ fn released<'a>(
 
 fn release(visitor: VisitorId, jti: Jti, reason: ReleaseReason) -> Released {
     Released { visitor, jti, reason, by: SCHEDULE.to_owned() }
-}
-
-fn admit(line: &Line, now: At) -> Due {
-    if line.state() != State::Open {
-        return Due::Nothing(Idle::NotOpen);
-    }
-    if line.present().is_empty() {
-        return Due::Nothing(Idle::NobodyHere);
-    }
-    let room = room(line);
-    if room == 0 {
-        return Due::Nothing(Idle::Full);
-    }
-    let allowed = match allowed_by_rate(line, now) {
-        Ok(allowed) => allowed,
-        Err(due) => return Due::Nothing(Idle::Rate(due)),
-    };
-    let many = allowed.min(room).min(GRANTS_PER_ENTRY_MAX);
-    let first = line.present().iter().take(many);
-    Due::Admit(first.filter_map(|ticket| Some(line.place(ticket)?.visitor)).collect())
-}
-
-/// How many the rate allows now, at least one; or when it allows the next.
-///
-/// The generic cell rate algorithm (ITU-T I.371, annex A) on store times: each grant moves the
-/// next due time on by one interval from the later of itself and the log's time, and a grant may
-/// come up to `burst - 1` intervals before it is due. So in any w seconds there are at most
-/// burst + w x rate / 60 grants, and time in which nobody was let in is never saved up.
-fn allowed_by_rate(line: &Line, now: At) -> Result<usize, At> {
-    let interval = line.policy().interval_nanos();
-    let early = interval * i64::from(line.policy().burst() - 1);
-    let ahead = line.next_due().since(now).max(0);
-    if ahead > early {
-        return Err(At(line.next_due().0 - early));
-    }
-    Ok(usize::try_from((early - ahead) / interval).unwrap_or(0) + 1)
 }

@@ -1,7 +1,7 @@
 //! A line taken apart for a store, and put together again.
 
 use crate::queue::event::{At, NodeId, PublicKey, Seq, State, Ticket};
-use crate::queue::line::Line;
+use crate::queue::line::{Follows, Line};
 use crate::queue::place::{Grant, Place, Standing};
 use crate::queue::policy::Policy;
 use crate::queue::presence::Graces;
@@ -19,6 +19,8 @@ pub struct Head {
     pub last_decision: Seq,
     /// The policy.
     pub policy: Policy,
+    /// How the rate follows the site's load.
+    pub follows: Option<Follows>,
     /// The state.
     pub state: State,
     /// What visitors are told about it.
@@ -42,6 +44,7 @@ impl Line {
             at: self.at,
             last_decision: self.last_decision,
             policy: self.policy.clone(),
+            follows: self.follows,
             state: self.state,
             reason: self.reason.clone(),
             keys: self.keys.clone(),
@@ -62,6 +65,7 @@ impl Line {
             at: head.at,
             last_decision: head.last_decision,
             policy: head.policy,
+            follows: head.follows,
             state: head.state,
             reason: head.reason,
             keys: head.keys,

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::queue::event::{At, Seq, State, Ticket};
 use crate::queue::line::{End, FOLD_VERSION, Grant, Line, Place, Standing};
-use crate::queue::policy::Policy;
+use crate::queue::policy::{Absent, Policy};
 
 /// SHA-256 over everything that the log held up to a sequence, entry by entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub fn digest(line: &Line) -> [u8; 32] {
     out.at(head.at);
     out.u64(head.last_decision.0);
     out.policy(&head.policy);
+    out.maybe(head.follows, |out, follows| {
+        out.u32(follows.per_minute);
+        out.at(follows.at);
+    });
     out.u8(state_code(head.state));
     out.maybe(head.reason.as_deref(), Canonical::text);
     out.list(&head.keys, |out, key| {
@@ -109,14 +113,19 @@ impl Canonical {
     }
 
     fn policy(&mut self, policy: &Policy) {
+        self.maybe(policy.opens_at, Self::at);
+        self.maybe(policy.closes_at, Self::at);
         self.u32(policy.rate_per_minute);
         self.maybe(policy.max_inside, Self::u32);
         self.u32(policy.token_seconds);
         self.u32(policy.session_seconds);
         self.u32(policy.reconnect_seconds);
+        self.u8(absent_code(policy.absent));
+        self.maybe(policy.max_waiting, Self::u32);
         self.maybe(policy.target.as_deref(), Self::text);
         self.list(&policy.allowed_origins, |out, origin| out.text(origin));
         self.maybe(policy.title.as_deref(), Self::text);
+        self.maybe(policy.content.as_deref(), Self::text);
     }
 
     fn place(&mut self, place: &Place) {
@@ -143,6 +152,14 @@ impl Canonical {
             out.u32(redemption.seconds);
             out.maybe(redemption.key, |out, key| out.raw(&key));
         });
+    }
+}
+
+/// The number that stands for what becomes of the absent, for good.
+fn absent_code(absent: Absent) -> u8 {
+    match absent {
+        Absent::Hold => 0,
+        Absent::Admit => 1,
     }
 }
 

@@ -181,6 +181,15 @@ pub enum Setting {
     State(State, Option<String>),
     /// The public keys that tokens and passes may be signed with, replacing those before.
     Keys(Vec<PublicKey>),
+    /// How many people are let in a minute while the rate follows the site's load; `None` ends that,
+    /// and the policy's own rate holds again.
+    Rate {
+        /// People a minute; more than the policy's rate count as that.
+        per_minute: Option<u32>,
+        /// The loads that it rests on, in thousandths, in the order in which they were reported; none
+        /// where the site has fallen silent.
+        loads: Vec<u16>,
+    },
     /// Nobody could be served for so many seconds up to this entry's time.
     Outage {
         /// Whole seconds.

@@ -19,6 +19,7 @@ use crate::queue::index::VisitorIndex;
 use crate::queue::places::Places;
 use crate::queue::policy::Policy;
 use crate::queue::presence::{Graces, Nodes};
+use crate::queue::rate::Rate;
 
 pub use crate::queue::change::{Change, Joins, VoidEntry, VoidFact};
 pub use crate::queue::checkpoint::Head;
@@ -26,7 +27,16 @@ pub use crate::queue::place::{End, Grant, Place, Redemption, Standing};
 
 /// Raised whenever the same log would fold to another state or another encoding of it. A store
 /// written by another version is rebuilt, and digests of different versions differ.
-pub const FOLD_VERSION: u16 = 1;
+pub const FOLD_VERSION: u16 = 2;
+
+/// A rate that follows the load of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follows {
+    /// People a minute, as last decided.
+    pub per_minute: u32,
+    /// When that was.
+    pub at: At,
+}
 
 /// The state of one queue after the entry `seq`.
 #[derive(Debug, Default)]
@@ -35,6 +45,7 @@ pub struct Line {
     pub(super) at: At,
     pub(super) last_decision: Seq,
     pub(super) policy: Policy,
+    pub(super) follows: Option<Follows>,
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) keys: Vec<PublicKey>,
@@ -97,6 +108,17 @@ impl Line {
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How many people are let in a minute now: the policy's rate, or fewer while the site says so.
+    pub fn rate(&self) -> Rate {
+        let most = self.policy.rate_per_minute;
+        Rate(self.follows.map_or(most, |follows| follows.per_minute.min(most)))
+    }
+
+    /// How the rate follows the site's load; `None` while it does not.
+    pub fn follows(&self) -> Option<Follows> {
+        self.follows
     }
 
     /// The state of the queue.
@@ -282,8 +304,12 @@ impl Line {
 
     fn configure(&mut self, fact: &Configured, change: &mut Change) {
         change.configured = true;
+        let before = self.rate();
         match &fact.what {
             Setting::Policy(policy) => self.policy = policy.clone(),
+            Setting::Rate { per_minute, .. } => {
+                self.follows = per_minute.map(|per_minute| Follows { per_minute, at: self.at });
+            }
             Setting::State(state, reason) => {
                 self.state = *state;
                 self.reason.clone_from(reason);
@@ -291,6 +317,7 @@ impl Line {
             Setting::Keys(keys) => self.keys.clone_from(keys),
             Setting::Outage { seconds } => self.outage(*seconds, change),
         }
+        self.next_due = self.rate().take_over(before, self.next_due, self.at);
     }
 
     /// Graces and unused grants are prolonged by an outage that ended with this entry.
@@ -325,7 +352,7 @@ impl Line {
         self.grants.insert(ticket, grant);
         self.unused.insert((lapses, ticket));
         self.place_mut(ticket).standing = Standing::Granted;
-        self.next_due = At(self.next_due.max(self.at).0 + self.policy.interval_nanos());
+        self.next_due = self.rate().after_grant(self.next_due, self.at);
         change.admitted.push(ticket);
         Ok(())
     }

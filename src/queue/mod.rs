@@ -6,6 +6,7 @@
 pub mod event;
 pub mod places;
 pub mod policy;
+pub mod rate;
 pub mod presence;
 pub mod place;
 pub mod change;

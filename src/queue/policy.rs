@@ -2,10 +2,16 @@
 
 use std::fmt;
 
+use crate::queue::event::At;
+
 /// How a queue lets people in. Made by [`Policy::check`], so its values are within their limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How many people are let in a minute.
+    /// When a queue that is not open yet opens by itself; only by an operator when absent.
+    pub opens_at: Option<At>,
+    /// When it closes by itself; never when absent.
+    pub closes_at: Option<At>,
+    /// How many people are let in a minute, at most: where the site reports its load, fewer may be.
     pub rate_per_minute: u32,
     /// How many may be inside at once, grants not yet used included; no ceiling when absent.
     pub max_inside: Option<u32>,
@@ -15,25 +21,46 @@ pub struct Policy {
     pub session_seconds: u32,
     /// For how many seconds the place of someone absent is kept.
     pub reconnect_seconds: u32,
+    /// What becomes of someone whose turn it is and who is not here.
+    pub absent: Absent,
+    /// How many may wait; whoever comes beyond it is kept at the door. No limit when absent.
+    pub max_waiting: Option<u32>,
     /// Where an admitted visitor goes; the node's own landing page when absent.
     pub target: Option<String>,
     /// Origins besides the node's own that may open sockets and be gone to.
     pub allowed_origins: Vec<String>,
     /// What the page calls the queue.
     pub title: Option<String>,
+    /// What the page shows while people wait.
+    pub content: Option<String>,
+}
+
+/// What becomes of someone whose turn it is and who is not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Absent {
+    /// They are passed over, hold nobody up, and are the first when they are back.
+    #[default]
+    Hold,
+    /// They are let in unseen; their token's time runs.
+    Admit,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            opens_at: None,
+            closes_at: None,
             rate_per_minute: 60,
             max_inside: None,
             token_seconds: 120,
             session_seconds: 1_800,
             reconnect_seconds: 300,
+            absent: Absent::Hold,
+            max_waiting: None,
             target: None,
             allowed_origins: Vec::new(),
             title: None,
+            content: None,
         }
     }
 }
@@ -53,7 +80,8 @@ impl fmt::Display for Fault {
     }
 }
 
-const RATE_MAX: u32 = 600_000;
+/// People a minute at most.
+pub const RATE_MAX: u32 = 600_000;
 const INSIDE_MAX: u32 = 10_000_000;
 /// A token below this could run out on its way to the page.
 const TOKEN_SECONDS_MIN: u32 = 5;
@@ -61,6 +89,9 @@ const DAY_SECONDS: u32 = 86_400;
 const URL_BYTES_MAX: usize = 2_000;
 const TITLE_CHARS_MAX: usize = 200;
 const ORIGINS_MAX: usize = 50;
+const WAITING_MAX: u32 = 100_000_000;
+/// Some paragraphs: it goes into the log with every change of the policy, and to every node.
+const CONTENT_CHARS_MAX: usize = 4_000;
 
 impl Policy {
     /// The policy, if every value is within its limits; otherwise every fault, not only the first.
@@ -77,6 +108,7 @@ impl Policy {
         within("token_seconds", self.token_seconds, TOKEN_SECONDS_MIN, DAY_SECONDS);
         within("session_seconds", self.session_seconds, TOKEN_SECONDS_MIN, 30 * DAY_SECONDS);
         within("reconnect_seconds", self.reconnect_seconds, 1, DAY_SECONDS);
+        within("max_waiting", self.max_waiting.unwrap_or(1), 1, WAITING_MAX);
         let mut fault = |key: &str, allowed: String| {
             faults.push(Fault { key: key.to_owned(), allowed });
         };
@@ -98,20 +130,10 @@ impl Policy {
         if self.title.as_ref().is_some_and(|title| title.chars().count() > TITLE_CHARS_MAX) {
             fault("title", format!("a text of at most {TITLE_CHARS_MAX} characters"));
         }
+        if self.content.as_ref().is_some_and(|it| it.chars().count() > CONTENT_CHARS_MAX) {
+            fault("content", format!("a text of at most {CONTENT_CHARS_MAX} characters"));
+        }
         if faults.is_empty() { Ok(self) } else { Err(faults) }
-    }
-
-    /// How many people may be let in at once after a quiet time: a tenth of a second's worth, at
-    /// least one. Unused time is never saved up beyond it.
-    pub fn burst(&self) -> u32 {
-        (self.rate_per_minute / 600).max(1)
-    }
-
-    /// Nanoseconds between two people at this rate, rounded up so that the rate is never exceeded.
-    pub fn interval_nanos(&self) -> i64 {
-        const MINUTE_NANOS: u64 = 60_000_000_000;
-        i64::try_from(MINUTE_NANOS.div_ceil(u64::from(self.rate_per_minute.max(1))))
-            .unwrap_or(i64::MAX)
     }
 }
 

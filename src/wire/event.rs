@@ -6,12 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::queue::event::{
-    Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed, ReleaseReason,
-    Released, Removed, Seated, Seq, Setting, State, VisitorId,
+    Admitted, Decision, Entry, Facts, Jti, NodeId, Redeemed, ReleaseReason, Released, Removed,
+    Seated, Seq, VisitorId,
 };
+use crate::wire::configured::{configured, configured_fact};
 use crate::wire::id::{Id, Whole, from_hex};
-use crate::wire::object::{Keys, Object, Word};
-use crate::wire::policy;
+use crate::wire::object::{Object, Word};
+
+pub use crate::wire::configured::{OUTAGE_SECONDS_MAX, state_name};
 
 /// The version that is written, and the highest that is read.
 pub const VERSION: u64 = 1;
@@ -21,9 +23,6 @@ pub const FACTS_PER_ENTRY_MAX: usize = 1_000;
 
 const TEXT_CHARS_MAX: usize = 300;
 const SECONDS_MAX: u64 = 30 * 86_400;
-/// The longest outage that one fact can speak of.
-pub const OUTAGE_SECONDS_MAX: u32 = 366 * 86_400;
-const KEYS_MAX: usize = 16;
 
 /// Who may write an entry: the token of the subject before the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,17 +88,6 @@ pub fn write(entry: &Entry) -> Option<(Writer, &'static str, Vec<u8>)> {
     Some((Writer::Node, kind, json?))
 }
 
-/// A state as it is written.
-pub fn state_name(state: State) -> &'static str {
-    match state {
-        State::Scheduled => "scheduled",
-        State::Open => "open",
-        State::Paused => "paused",
-        State::Closed => "closed",
-        State::Deleted => "deleted",
-    }
-}
-
 #[derive(Deserialize)]
 struct Peek {
     v: Whole,
@@ -140,47 +128,6 @@ struct DecisionJson<F> {
     prev: Whole,
     basis: Whole,
     facts: Vec<Object<F>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfiguredFact {
-    by: String,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    policy: Option<Keys>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    state: Option<Word<StateJson>>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    keys: Option<Vec<Object<KeyJson>>>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    outage: Option<Object<OutageJson>>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StateJson {
-    Scheduled,
-    Open,
-    Paused,
-    Closed,
-    Deleted,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyJson {
-    kty: String,
-    crv: String,
-    kid: String,
-    x: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutageJson {
-    seconds: Whole,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -236,7 +183,7 @@ struct NodeFact {
 }
 
 /// An optional field that is there has a value: `null` is not the same as leaving it out.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,
@@ -244,7 +191,7 @@ where
     T::deserialize(deserializer).map(Some)
 }
 
-type Fallible<T> = Result<T, String>;
+pub(super) type Fallible<T> = Result<T, String>;
 
 fn decode(subject: &str, payload: &[u8]) -> Fallible<Entry> {
     match subject {
@@ -325,58 +272,6 @@ fn decision<F: for<'de> Deserialize<'de>, T>(
     }))
 }
 
-fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
-    let by = text("by", fact.by)?;
-    let what = match fact {
-        ConfiguredFact {
-            policy: Some(Keys(value)),
-            state: None,
-            reason: None,
-            keys: None,
-            outage: None,
-            ..
-        } => Setting::Policy(policy::parse(&value).map_err(|faults| {
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        })?),
-        ConfiguredFact {
-            policy: None,
-            state: Some(state),
-            reason,
-            keys: None,
-            outage: None,
-            ..
-        } => {
-            let reason = reason.map(|reason| text("reason", reason)).transpose()?;
-            Setting::State(read_state(state.0), reason)
-        }
-        ConfiguredFact {
-            policy: None,
-            state: None,
-            reason: None,
-            keys: Some(keys),
-            outage: None,
-            ..
-        } => {
-            if !(1..=KEYS_MAX).contains(&keys.len()) {
-                return Err(format!("keys has 1 to {KEYS_MAX} keys, not {}", keys.len()));
-            }
-            Setting::Keys(
-                keys.into_iter().map(|Object(key)| read_key(key)).collect::<Fallible<_>>()?,
-            )
-        }
-        ConfiguredFact {
-            policy: None,
-            state: None,
-            reason: None,
-            keys: None,
-            outage: Some(outage),
-            ..
-        } => Setting::Outage { seconds: seconds(outage.0.seconds, u64::from(OUTAGE_SECONDS_MAX))? },
-        _ => return Err("a fact sets one of policy, state (with reason), keys, outage".to_owned()),
-    };
-    Ok(Configured { by, what })
-}
-
 fn admitted(fact: AdmittedFact) -> Fallible<Admitted> {
     Ok(Admitted {
         visitor: VisitorId(fact.visitor.0),
@@ -420,14 +315,14 @@ fn removed(fact: RemovedFact) -> Fallible<Removed> {
     })
 }
 
-fn text(key: &str, value: String) -> Fallible<String> {
+pub(super) fn text(key: &str, value: String) -> Fallible<String> {
     if (1..=TEXT_CHARS_MAX).contains(&value.chars().count()) {
         return Ok(value);
     }
     Err(format!("{key} has 1 to {TEXT_CHARS_MAX} characters"))
 }
 
-fn kid(value: String) -> Fallible<String> {
+pub(super) fn kid(value: String) -> Fallible<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if (1..=64).contains(&value.len()) && value.bytes().all(plain) {
         return Ok(value);
@@ -435,40 +330,10 @@ fn kid(value: String) -> Fallible<String> {
     Err("kid has 1 to 64 of A-Z a-z 0-9 - _".to_owned())
 }
 
-fn seconds(value: Whole, max: u64) -> Fallible<u32> {
+pub(super) fn seconds(value: Whole, max: u64) -> Fallible<u32> {
     let within = (1..=max).contains(&value.0);
     let seconds = u32::try_from(value.0).ok().filter(|_| within);
     seconds.ok_or_else(|| format!("seconds is 1 to {max}, not {}", value.0))
-}
-
-fn read_key(json: KeyJson) -> Fallible<PublicKey> {
-    use base64::Engine as _;
-    if json.kty != "OKP" || json.crv != "Ed25519" {
-        return Err("a key is of kty OKP and crv Ed25519 (RFC 8037)".to_owned());
-    }
-    let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(json.x).ok();
-    let x = x.and_then(|x| x.try_into().ok()).ok_or("x is 32 bytes in base64url")?;
-    Ok(PublicKey { kid: kid(json.kid)?, x })
-}
-
-fn read_state(state: StateJson) -> State {
-    match state {
-        StateJson::Scheduled => State::Scheduled,
-        StateJson::Open => State::Open,
-        StateJson::Paused => State::Paused,
-        StateJson::Closed => State::Closed,
-        StateJson::Deleted => State::Deleted,
-    }
-}
-
-fn write_state(state: State) -> StateJson {
-    match state {
-        State::Scheduled => StateJson::Scheduled,
-        State::Open => StateJson::Open,
-        State::Paused => StateJson::Paused,
-        State::Closed => StateJson::Closed,
-        State::Deleted => StateJson::Deleted,
-    }
 }
 
 impl From<&Seated> for SeatedJson {
@@ -520,39 +385,6 @@ fn facts_json<T, F: Serialize>(
         basis: Whole(decision.basis.0),
         facts: facts.iter().map(convert).map(Object).collect(),
     })
-}
-
-fn configured_fact(fact: &Configured) -> ConfiguredFact {
-    let mut json = ConfiguredFact {
-        by: fact.by.clone(),
-        policy: None,
-        state: None,
-        reason: None,
-        keys: None,
-        outage: None,
-    };
-    match &fact.what {
-        Setting::Policy(policy) => json.policy = Some(Keys(policy::write(policy))),
-        Setting::State(state, reason) => {
-            json.state = Some(Word(write_state(*state)));
-            json.reason.clone_from(reason);
-        }
-        Setting::Keys(keys) => json.keys = Some(keys.iter().map(key_json).map(Object).collect()),
-        Setting::Outage { seconds } => {
-            json.outage = Some(Object(OutageJson { seconds: Whole(u64::from(*seconds)) }));
-        }
-    }
-    json
-}
-
-fn key_json(key: &PublicKey) -> KeyJson {
-    use base64::Engine as _;
-    KeyJson {
-        kty: "OKP".to_owned(),
-        crv: "Ed25519".to_owned(),
-        kid: key.kid.clone(),
-        x: base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.x),
-    }
 }
 
 fn admitted_fact(fact: &Admitted) -> AdmittedFact {

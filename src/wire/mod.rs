@@ -5,7 +5,9 @@
 
 pub mod id;
 pub mod object;
+pub mod instant;
 pub mod policy;
+mod configured;
 pub mod event;
 pub mod feed;
 pub mod ask;

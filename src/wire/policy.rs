@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::queue::policy::{Fault, Policy};
+use crate::queue::event::At;
+use crate::queue::policy::{Absent, Fault, Policy};
+use crate::wire::instant;
 
 /// Reads a whole policy. What is left out has its default; an unknown key is a fault.
 pub fn parse(value: &Value) -> Result<Policy, Vec<Fault>> {
@@ -31,36 +33,63 @@ pub fn write(policy: &Policy) -> Value {
             map.insert(key.to_owned(), value);
         }
     };
+    put("opens_at", json!(policy.opens_at.map(instant::write)));
+    put("closes_at", json!(policy.closes_at.map(instant::write)));
     put("rate_per_minute", json!(policy.rate_per_minute));
     put("max_inside", json!(policy.max_inside));
     put("token_seconds", json!(policy.token_seconds));
     put("session_seconds", json!(policy.session_seconds));
     put("reconnect_seconds", json!(policy.reconnect_seconds));
+    put("absent", json!(absent_name(policy.absent)));
+    put("max_waiting", json!(policy.max_waiting));
     put("target", json!(policy.target));
     put("allowed_origins", json!(policy.allowed_origins));
     put("title", json!(policy.title));
+    put("content", json!(policy.content));
     Value::Object(map)
 }
 
-const KEYS: &str = "one of rate_per_minute, max_inside, token_seconds, session_seconds, \
-                    reconnect_seconds, target, allowed_origins, title";
+const KEYS: &str = "one of opens_at, closes_at, rate_per_minute, max_inside, token_seconds, \
+                    session_seconds, reconnect_seconds, absent, max_waiting, target, \
+                    allowed_origins, title, content";
 
 fn set(policy: &mut Policy, key: &str, value: &Value) -> Result<(), &'static str> {
     match key {
+        "opens_at" => policy.opens_at = Some(instant_of(value)?),
+        "closes_at" => policy.closes_at = Some(instant_of(value)?),
         "rate_per_minute" => policy.rate_per_minute = whole(value)?,
         "max_inside" => policy.max_inside = Some(whole(value)?),
         "token_seconds" => policy.token_seconds = whole(value)?,
         "session_seconds" => policy.session_seconds = whole(value)?,
         "reconnect_seconds" => policy.reconnect_seconds = whole(value)?,
+        "absent" => policy.absent = absent_of(value).ok_or("hold or admit")?,
+        "max_waiting" => policy.max_waiting = Some(whole(value)?),
         "target" => policy.target = Some(text(value)?),
         "allowed_origins" => {
             let list = value.as_array().ok_or("a list of origins")?;
             policy.allowed_origins = list.iter().map(text).collect::<Result<_, _>>()?;
         }
         "title" => policy.title = Some(text(value)?),
+        "content" => policy.content = Some(text(value)?),
         _ => return Err(KEYS),
     }
     Ok(())
+}
+
+fn absent_name(absent: Absent) -> &'static str {
+    match absent {
+        Absent::Hold => "hold",
+        Absent::Admit => "admit",
+    }
+}
+
+fn absent_of(value: &Value) -> Option<Absent> {
+    let name = value.as_str()?;
+    [Absent::Hold, Absent::Admit].into_iter().find(|absent| absent_name(*absent) == name)
+}
+
+fn instant_of(value: &Value) -> Result<At, &'static str> {
+    value.as_str().and_then(instant::parse).ok_or(instant::ALLOWED)
 }
 
 fn whole(value: &Value) -> Result<u32, &'static str> {

@@ -1,10 +1,11 @@
 """Folds the log of a queue as `schemas/README.md` says, and takes its two fingerprints."""
 import base64
+import datetime
 import hashlib
 
 from entries import Void, is_fenced, read
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 
@@ -17,7 +18,7 @@ RELEASES = {
     ("session_over", INSIDE): SESSION_OVER,
 }
 DEFAULT_POLICY = {"rate_per_minute": 60, "token_seconds": 120, "session_seconds": 1800, "reconnect_seconds": 300,
-                  "allowed_origins": []}
+                  "absent": "hold", "allowed_origins": []}
 
 
 class Place:
@@ -45,6 +46,7 @@ class Line:
     def __init__(self, queue):
         self.prefix = f"anteroom.log.{queue}."
         self.seq = self.now = self.last_decision = self.outages = self.next_due = 0
+        self.follows = None
         self.policy, self.state, self.reason, self.keys = dict(DEFAULT_POLICY), "scheduled", None, []
         self.places, self.nodes = {}, []
         self.void = []
@@ -130,13 +132,29 @@ class Line:
     def left(self, _entry, fact):
         self.awaited(fact).standing = LEFT
 
+    def rate(self):
+        rate = int(self.policy["rate_per_minute"])
+        return min(rate, self.follows[0]) if self.follows else rate
+
     def configured(self, _entry, fact):
+        before = self.rate()
+        self.set(fact)
+        owed = self.next_due - self.now
+        if self.rate() != before and owed > 0:
+            new = interval(self.rate())
+            burst = max(1, self.rate() // 600)
+            self.next_due = self.now + min(owed * new // interval(before), burst * new)
+
+    def set(self, fact):
         if "policy" in fact:
             self.policy = DEFAULT_POLICY | fact["policy"]
         elif "state" in fact:
             self.state, self.reason = fact["state"], fact.get("reason")
         elif "keys" in fact:
             self.keys = fact["keys"]
+        elif "rate" in fact:
+            rate = fact["rate"].get("perMinute")
+            self.follows = None if rate is None else (int(rate), self.now)
         else:
             self.outage(int(fact["outage"]["seconds"]) * SECOND)
 
@@ -152,8 +170,7 @@ class Line:
         if place.standing != WAITING:
             raise Void("not waiting")
         place.standing, place.grant = GRANTED, Grant(fact, self.seq, self.now, self.running())
-        interval = -(-MINUTE // int(self.policy["rate_per_minute"]))
-        self.next_due = max(self.next_due, self.now) + interval
+        self.next_due = max(self.next_due, self.now) + interval(self.rate())
 
     def redeemed(self, _entry, fact):
         place = self.granted(fact)
@@ -199,10 +216,13 @@ class Line:
         parts = [
             text(f"anteroom line {FOLD_VERSION}"),
             u64(self.seq), i64(self.now), u64(self.last_decision),
+            maybe(policy.get("opens_at"), instant), maybe(policy.get("closes_at"), instant),
             u32(policy["rate_per_minute"]), maybe(policy.get("max_inside"), u32),
             *(u32(policy[f"{what}_seconds"]) for what in ("token", "session", "reconnect")),
+            u8(["hold", "admit"].index(policy["absent"])), maybe(policy.get("max_waiting"), u32),
             maybe(policy.get("target"), text), listed(policy["allowed_origins"], text),
-            maybe(policy.get("title"), text),
+            maybe(policy.get("title"), text), maybe(policy.get("content"), text),
+            maybe(self.follows, lambda follows: u32(follows[0]) + i64(follows[1])),
             u8(STATES.index(self.state)), maybe(self.reason, text),
             listed(self.keys, lambda key: text(key["kid"]) + base64.urlsafe_b64decode(key["x"] + "=")),
             listed(self.nodes, uuid),
@@ -228,6 +248,11 @@ class Line:
             "present": self.present(),
             "void": self.void,
         }
+
+
+def interval(rate):
+    """Nanoseconds between two people at a rate."""
+    return -(-MINUTE // rate)
 
 
 def place_bytes(place):
@@ -268,6 +293,11 @@ def i64(value):
 
 def text(value):
     return u32(len(value.encode())) + value.encode()
+
+
+def instant(value):
+    seconds = datetime.datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    return i64(round(seconds) * SECOND)
 
 
 def maybe(value, write):

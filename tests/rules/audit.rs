@@ -48,7 +48,7 @@ const THREE: &str = "1s policy rate_per_minute=60 reconnect_seconds=30
 ";
 
 /// Bad logs, each with the name of what is wrong with it and with how the audit says it.
-const PLANTED: [(&str, &str, &str); 14] = [
+const PLANTED: [(&str, &str, &str); 19] = [
     ("overtaken", "3s admitted bob", "4! overtaken, though present at entry 3: ann"),
     (
         "overtaken by a late decision",
@@ -75,6 +75,38 @@ const PLANTED: [(&str, &str, &str); 14] = [
         "3s admitted ann
          3500ms admitted bob",
         "5! visitor bob was let in 501 ms before the rate of 60 a minute allowed it",
+    ),
+    (
+        "over a rate that follows the load",
+        "3s admitted ann
+         3500ms rate 30
+         4s admitted bob",
+        "6! visitor bob was let in 501 ms before the rate of 30 a minute allowed it",
+    ),
+    (
+        "overtaken where the absent are let in unseen",
+        "3s policy rate_per_minute=60 absent=admit
+         4s disconnected n1 ann/1
+         5s admitted bob",
+        "6! overtaken, though waiting: ann",
+    ),
+    (
+        "opened before its time",
+        "3s policy rate_per_minute=60 opens_at=60s
+         4s state scheduled
+         50s by=schedule state open",
+        "6! the queue was opened 11 s before its time",
+    ),
+    (
+        "closed before its time",
+        "3s policy rate_per_minute=60 closes_at=60s
+         59500ms by=schedule state closed",
+        "5! the queue was closed 1 s before its time",
+    ),
+    (
+        "closed by no schedule",
+        "50s by=schedule state closed",
+        "4! the queue was closed by a schedule that it has not",
     ),
     (
         "over the ceiling",
@@ -158,6 +190,23 @@ fn a_lawful_history_is_in_order() {
             131s released released bob
             132s released lapsed ann"
         ),
+        "",
+    );
+}
+
+#[test]
+fn a_history_with_a_schedule_and_a_load_is_in_order() {
+    check(
+        "1s policy rate_per_minute=60 opens_at=60s closes_at=90s absent=admit
+        1s state scheduled
+        2s joined n1 ann/1 bob/2 cid/3
+        3s disconnected n1 ann/1
+        60s by=schedule state open
+        60s admitted ann
+        61s admitted bob
+        61s rate 30
+        63s admitted cid
+        90s by=schedule state closed",
         "",
     );
 }

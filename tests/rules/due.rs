@@ -1,7 +1,7 @@
 //! What is due: who is let in next, and what time alone brings.
 
 use anteroom::queue::admit::{
-    DECISIONS_PER_ENTRY_MAX, Due, GRANTS_PER_ENTRY_MAX, decide, lost, room,
+    DECISIONS_PER_ENTRY_MAX, Due, GRANTS_PER_ENTRY_MAX, Idle, decide, lost, room,
 };
 use anteroom::queue::event::{Facts, NodeId};
 
@@ -81,26 +81,159 @@ fn a_tenth_of_a_second_s_worth_may_come_at_once() {
 }
 
 #[test]
-fn a_new_rate_counts_from_the_next_grant_on() {
+fn a_rate_that_is_raised_is_felt_at_once() {
     check(
         "
         1s joined n1 ann/1 bob/2 cid/3
         2s policy rate_per_minute=1
         3s state open
         10s tick
-        11s policy rate_per_minute=60
-        12s due
-        70s tick
-        71s tick
+        40s policy rate_per_minute=60
+        40s due
+        40500ms tick
+        41500ms tick
         ",
         "
         10s: admit ann
-        12s: nothing before 70s
-        70s: admit bob
-        71s: admit cid
+        40s: nothing before 40500ms
+        40500ms: admit bob
+        41500ms: admit cid
         ann granted
         bob granted
         cid granted
+        ",
+    );
+}
+
+#[test]
+fn a_rate_that_is_lowered_makes_nobody_pay_for_an_earlier_burst() {
+    let many: Vec<String> = (0..12).map(|n| format!("v{n}/{n}")).collect();
+    let line = line_after(&format!(
+        "
+        1s joined n1 {}
+        2s policy rate_per_minute=6000
+        3s state open
+        10s admitted v0 v1 v2 v3 v4 v5 v6 v7 v8 v9
+        10s policy rate_per_minute=60
+        ",
+        many.join(" ")
+    ));
+    assert_eq!(decide(&line, time("10s")), Due::Nothing(Idle::Rate(time("11s"))));
+}
+
+#[test]
+fn the_rate_follows_the_load_below_the_policy_s_and_no_further() {
+    let rate = |more: &str| {
+        let story = format!(
+            "1s policy rate_per_minute=600
+{more}"
+        );
+        line_after(&story).rate().0
+    };
+    assert_eq!(rate(""), 600);
+    assert_eq!(rate("2s rate 60"), 60);
+    assert_eq!(rate("2s rate 6000"), 600);
+    assert_eq!(
+        rate(
+            "2s rate 60
+3s policy rate_per_minute=30"
+        ),
+        30
+    );
+    assert_eq!(
+        rate(
+            "2s rate 60
+3s policy rate_per_minute=30
+4s policy"
+        ),
+        60
+    );
+    assert_eq!(
+        rate(
+            "2s rate 60
+3s rate"
+        ),
+        600
+    );
+}
+
+#[test]
+fn a_queue_opens_and_closes_at_its_time_and_those_who_came_early_keep_their_order() {
+    check(
+        "
+        1s policy opens_at=100s closes_at=200s
+        2s state scheduled
+        3s joined n1 ann/1 bob/2 cid/3
+        99999ms due
+        100s tick
+        100s tick
+        101s joined n1 dan/4
+        101s tick
+        150s state paused
+        199999ms due
+        200s tick
+        210s due
+        ",
+        "
+        99999ms: nothing, not open
+        100s: set Open by schedule
+        100s: admit ann
+        101s: admit bob
+        199999ms: nothing, not open
+        200s: set Closed by schedule
+        210s: nothing, not open
+        1 cid
+        2 dan
+        ann granted
+        bob granted
+        ",
+    );
+}
+
+#[test]
+fn a_queue_that_an_operator_paused_does_not_open_by_itself() {
+    check(
+        "
+        1s policy opens_at=100s
+        2s state paused
+        100s due
+        ",
+        "100s: nothing, not open",
+    );
+}
+
+#[test]
+fn a_queue_that_closes_before_it_opens_only_closes() {
+    check(
+        "
+        1s policy opens_at=100s closes_at=50s
+        100s tick
+        100s due
+        ",
+        "
+        100s: set Closed by schedule
+        100s: nothing, not open
+        ",
+    );
+}
+
+#[test]
+fn the_absent_are_let_in_unseen_where_the_policy_says_so() {
+    check(
+        "
+        1s joined n1 ann/1 bob/2
+        2s policy absent=admit
+        2s state open
+        3s disconnected n1 ann/1
+        10s tick
+        11s reconnected n1 ann/3
+        11s tick
+        ",
+        "
+        10s: admit ann
+        11s: admit bob
+        ann granted
+        bob granted
         ",
     );
 }

@@ -8,7 +8,7 @@ use anteroom::queue::event::{
     ReleaseReason, Released, Removed, Seated, Seq, Setting, State, Ticket, VisitorId,
 };
 use anteroom::queue::line::{Line, Standing, VoidEntry};
-use anteroom::queue::policy::Policy;
+use anteroom::queue::policy::{Absent, Policy};
 use proptest::prelude::*;
 
 use crate::story::entry_of;
@@ -208,14 +208,22 @@ fn facts() -> impl Strategy<Value = Facts> {
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
-    let policy = (1..6_000u32, prop::option::of(1..4u32), 1..200u32).prop_map(
-        |(rate_per_minute, max_inside, reconnect_seconds)| Policy {
+    let instant = || prop::option::of((0..2_000i64).prop_map(|second| At(second * 1_000_000_000)));
+    let absent = prop::sample::select(vec![Absent::Hold, Absent::Hold, Absent::Admit]);
+    let limits = (1..6_000u32, prop::option::of(1..4u32), 1..200u32);
+    let policy = (limits, instant(), instant(), absent).prop_map(
+        |((rate_per_minute, max_inside, reconnect_seconds), opens_at, closes_at, absent)| Policy {
+            opens_at,
+            closes_at,
             rate_per_minute,
             max_inside,
             reconnect_seconds,
+            absent,
             ..Policy::default()
         },
     );
+    let rate = prop::option::of(1..6_000u32)
+        .prop_map(|per_minute| Setting::Rate { per_minute, loads: vec![900] });
     let states = vec![
         State::Open,
         State::Open,
@@ -231,6 +239,7 @@ fn setting() -> impl Strategy<Value = Setting> {
         4 => state,
         1 => any::<[u8; 32]>()
             .prop_map(|x| Setting::Keys(vec![PublicKey { kid: "k1".to_owned(), x }])),
+        2 => rate,
         3 => (1..200u32).prop_map(|seconds| Setting::Outage { seconds }),
     ]
 }

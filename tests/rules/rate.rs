@@ -24,8 +24,8 @@ proptest! {
         greedy in any::<bool>(),
     ) {
         let mut line = open(rate_per_minute);
-        let policy = line.policy().clone();
-        let interval = policy.interval_nanos();
+        let rate = line.rate();
+        let interval = rate.interval_nanos();
         let mut grants: Vec<At> = Vec::new();
         let mut now = At(1_000_000_000_000);
         for (wait, delay) in ticks {
@@ -56,9 +56,65 @@ proptest! {
         for (first, &from) in grants.iter().enumerate() {
             for (last, &to) in grants.iter().enumerate().skip(first) {
                 let people = i128::try_from(last - first + 1)?;
-                let most = i128::from(policy.burst()) * 60_000_000_000
+                let most = i128::from(rate.burst()) * 60_000_000_000
                     + i128::from(to.since(from)) * i128::from(rate_per_minute);
                 prop_assert!(people * 60_000_000_000 <= most, "{} from {:?} to {:?}", people, from, to);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_changes_gives_no_more_than_one_rate_after_the_other(
+        // The rate from here on, and for how many thousandths of its interval it is looked at how often.
+        changes in prop::collection::vec(
+            (prop_oneof![1..=600u32, 600..=60_000u32], 0..=5_000i64, 1..=12usize, any::<bool>()),
+            2..40,
+        ),
+    ) {
+        let mut line = open(changes.first().map_or(60, |(rate, ..)| *rate));
+        let mut now = At(1_000_000_000_000);
+        // When, how many people the rates so far would have let in, in people x minute in nanoseconds,
+        // and the greatest burst since the one before.
+        let mut grants: Vec<(i128, u32)> = Vec::new();
+        let (mut integral, mut burst) = (0i128, 0);
+        let mut burst_before = 0u32;
+        for (rate_per_minute, wait, looks, by_load) in changes {
+            let what = if by_load {
+                Setting::Rate { per_minute: Some(rate_per_minute), loads: Vec::new() }
+            } else {
+                Setting::Policy(Policy { rate_per_minute, token_seconds: 86_400, ..Policy::default() })
+            };
+            let facts = Facts::Configured(vec![Configured { by: "ops".to_owned(), what }]);
+            let (prev, basis) = (line.last_decision(), line.seq());
+            let set = Entry::Decided(Decision { prev, basis, facts });
+            line.apply(Seq(line.seq().0 + 1), now, &set);
+            let rate = line.rate();
+            burst = burst.max(rate.burst());
+            // What a lowering forgives.
+            let forgiven = std::mem::replace(&mut burst_before, rate.burst()).saturating_sub(rate.burst());
+            integral += i128::from(forgiven) * 60_000_000_000;
+            for _ in 0..looks {
+                let passed = wait * rate.interval_nanos() / 1_000;
+                now = At(now.0 + passed);
+                integral += i128::from(passed) * i128::from(rate.0);
+                while let due @ Due::Admit(_) = decide(&line, now) {
+                    let before = line.grants_len();
+                    let Some(entry) = entry_of(&line, due) else { break };
+                    line.apply(Seq(line.seq().0 + 1), now, &entry);
+                    for _ in before..line.grants_len() {
+                        grants.push((integral, std::mem::replace(&mut burst, rate.burst())));
+                    }
+                }
+            }
+        }
+        for (first, (from, _)) in grants.iter().enumerate() {
+            let mut burst = 0;
+            for (last, (to, since)) in grants.iter().enumerate().skip(first) {
+                // What was in force at the first grant counts, and all that came after it.
+                burst = burst.max(*since).max(grants[last].1);
+                let people = i128::try_from(last - first + 1)?;
+                let most = i128::from(burst) * 60_000_000_000 + to - from;
+                prop_assert!(people * 60_000_000_000 <= most, "{} of {}", people, grants.len());
             }
         }
     }
@@ -82,7 +138,7 @@ proptest! {
             line.apply(Seq(line.seq().0 + 1), now, &entry);
             grants += line.grants_len() - before;
         }
-        let after_the_burst = grants.saturating_sub(line.policy().burst() as usize);
+        let after_the_burst = grants.saturating_sub(line.rate().burst() as usize);
         let exact = after_the_burst as i128 * 60_000_000_000 / i128::from(rate_per_minute);
         let late = i128::from(now.since(start)) - exact;
         // An interval is rounded up to a whole nanosecond.

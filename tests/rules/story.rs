@@ -8,11 +8,13 @@
 //! 14s released lapsed bob#b          or session_over, or released
 //! 15s expired cid                    as removed
 //! 16s node_lost n1
-//! 17s policy max_inside=2            what is left out has its default
+//! 17s policy max_inside=2            what is left out has its default; or opens_at=90s absent=admit
 //! 18s state open
+//! 18s rate 30                        follows the load; or none, and it does so no more
 //! 19s outage 30                      seconds
 //! 20s void fenced                    unreadable, on an admission subject; or only: void
 //! 21s prev=3 basis=5 admitted ann    by default the admission entry before, and the entry before
+//! 21s by=schedule state open         by an operator unless it is said by whom
 //! 22s due                            no entry: what decide() says
 //! 22s tick                           what decide() says, and the entry that comes of it
 //! ```
@@ -34,7 +36,7 @@ use anteroom::queue::event::{
     Released, Removed, Seated, Seq, Setting, State, Ticket, VisitorId,
 };
 use anteroom::queue::line::{Change, Line, Standing};
-use anteroom::wire::policy;
+use anteroom::wire::{instant, policy};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -135,6 +137,8 @@ fn entry(line: &Line, words: &str) -> Entry {
     let prev = option("prev=").map_or_else(|| line.last_decision(), Seq);
     let basis = option("basis=").map_or_else(|| line.seq(), Seq);
     let seconds = option("seconds=").map_or(120, |seconds| u32::try_from(seconds).unwrap());
+    let by = words.iter().position(|word| word.starts_with("by="));
+    let by = by.map_or("ops", |index| words.remove(index).trim_start_matches("by="));
     let (kind, rest) = words.split_first().expect("a kind");
     let seated = || {
         let (node, visitors) = rest.split_first().expect("a node");
@@ -160,13 +164,21 @@ fn entry(line: &Line, words: &str) -> Entry {
         }
         "removed" => Facts::Removed(rest.iter().map(|name| removed(name)).collect()),
         "node_lost" => Facts::NodeLost(rest.iter().map(|name| NodeId(bytes(name))).collect()),
-        "policy" | "state" | "outage" => {
+        "policy" | "state" | "rate" | "outage" => {
             let what = setting(kind, rest);
-            Facts::Configured(vec![Configured { by: "ops".to_owned(), what }])
+            Facts::Configured(vec![Configured { by: by.to_owned(), what }])
         }
         other => panic!("no such kind: {other}"),
     };
     Entry::Decided(Decision { prev, basis, facts })
+}
+
+/// A number, a time as it is written, or a word.
+fn value_of(text: &str) -> serde_json::Value {
+    if let Ok(number) = text.parse::<u64>() {
+        return number.into();
+    }
+    if text.ends_with('s') { instant::write(time(text)).into() } else { text.into() }
 }
 
 fn setting(kind: &str, rest: &[&str]) -> Setting {
@@ -174,7 +186,7 @@ fn setting(kind: &str, rest: &[&str]) -> Setting {
         "policy" => {
             let pairs = rest.iter().map(|word| {
                 let (key, value) = word.split_once('=').expect(word);
-                (key.to_owned(), value.parse::<u64>().unwrap().into())
+                (key.to_owned(), value_of(value))
             });
             let json = serde_json::Value::Object(pairs.collect());
             Setting::Policy(policy::parse(&json).unwrap())
@@ -190,6 +202,10 @@ fn setting(kind: &str, rest: &[&str]) -> Setting {
             };
             Setting::State(state, None)
         }
+        "rate" => Setting::Rate {
+            per_minute: rest.first().map(|rate| rate.parse().unwrap()),
+            loads: Vec::new(),
+        },
         _ => Setting::Outage { seconds: rest.first().unwrap().parse().unwrap() },
     }
 }
@@ -262,6 +278,12 @@ fn tell_due(line: &Line, due: &Due) -> String {
                 one
             });
             format!("release {} {:?}", who(facts), reason.unwrap())
+        }
+        Due::Facts(Facts::Configured(facts)) => {
+            let [Configured { what: Setting::State(state, None), .. }] = facts.as_slice() else {
+                panic!("only a state is due by time: {facts:?}");
+            };
+            format!("set {state:?} by {}", who(&Facts::Configured(facts.clone())))
         }
         Due::Facts(other) => panic!("never due by time: {other:?}"),
         Due::Nothing(Idle::NotOpen) => "nothing, not open".to_owned(),

@@ -16,4 +16,5 @@ pub mod line;
 pub mod checkpoint;
 pub mod digest;
 pub mod admit;
+pub mod load;
 pub mod estimate;

@@ -6,6 +6,8 @@ mod decisions;
 mod due;
 mod outage;
 mod rate;
+mod site;
+mod load;
 mod places;
 mod history;
 mod audit;

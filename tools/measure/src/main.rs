@@ -1,6 +1,6 @@
 //! Writes logs of a known make, and measures how fast they are read and folded, and what a line costs
-//! beside a sorted set of Redis. Each command says what came of it as one line of JSON; `tools/bench
-//! rebuild` and `tools/bench line` put them together.
+//! beside a sorted set of Redis; runs a model of a site whose load the rate follows. Each command says
+//! what came of it as one line of JSON; `tools/bench rebuild`, `line` and `load` put them together.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,10 +12,13 @@ mod feed;
 mod fill;
 mod fold;
 mod joins;
+mod load;
 mod memory;
 mod ranks;
 mod read;
 mod redis;
+#[path = "../../../tests/rules/site.rs"]
+mod site;
 
 use anteroom::log::connection::Log;
 use anteroom::log::subjects::QueueId;
@@ -107,6 +110,12 @@ enum Command {
         #[arg(long)]
         people: u32,
     },
+    /// Run the model of a site whose load the rate follows
+    Load {
+        /// What its constants and its noise are drawn by
+        #[arg(long)]
+        seed: u64,
+    },
     /// Say what memory those who wait take
     Memory {
         /// How many wait: a multiple of 100
@@ -166,6 +175,7 @@ async fn main() -> anyhow::Result<()> {
             joins::into_redis(&redis, rush, per_command)?
         }
         Command::Ranks { redis, people } => ranks::ranks(&redis, people)?,
+        Command::Load { seed } => load::load(seed),
         Command::Memory { people } => memory::memory(people)?,
     };
     println!("{said}");

@@ -88,7 +88,7 @@ struct Slot {
 
 /// The rate as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct InForce {
     /// People a minute, in force.
     pub per_minute: u32,
     /// The policy's `rate_per_minute`.
@@ -113,6 +113,11 @@ impl Loads {
         Self { since, slots: VecDeque::new() }
     }
 
+    /// Nothing could be heard until now: silence counts from here.
+    pub fn hears_from(&mut self, now: At) {
+        self.since = now;
+    }
+
     /// Notes a report. One from before the last is taken as heard with it.
     pub fn hear(&mut self, load: Load) {
         let milli = u64::from(load.milli.min(1_000));
@@ -133,7 +138,7 @@ impl Loads {
     }
 
     fn silent_since(&self) -> At {
-        self.slots.back().map_or(self.since, |slot| slot.last)
+        self.slots.back().map_or(self.since, |slot| slot.last.max(self.since))
     }
 }
 
@@ -149,7 +154,7 @@ pub fn floor(cap: u32) -> u32 {
 /// of a sender with nothing to send).
 ///
 /// Nothing follows a site that was never heard: before the first report the policy's rate holds.
-pub fn follow(loads: &Loads, rate: &Rate, wanted: bool, now: At) -> Option<Followed> {
+pub fn follow(loads: &Loads, rate: &InForce, wanted: bool, now: At) -> Option<Followed> {
     let heard: Vec<Slot> = loads.slots.iter().filter(|slot| slot.counts(now)).copied().collect();
     let current = i64::from(rate.per_minute);
     let lowest = i64::from(floor(rate.cap));
@@ -163,7 +168,7 @@ pub fn follow(loads: &Loads, rate: &Rate, wanted: bool, now: At) -> Option<Follo
         // One step for each time of silence, also where the last change rested on a report.
         _ if silent => waited(SILENCE_SECONDS).then_some(current / CUT_MOST)?,
         // What is known already has had its effect.
-        Some(at) if loads.silent_since() <= at => return None,
+        Some(at) if loads.slots.back().is_none_or(|slot| slot.last <= at) => return None,
         _ => judged(&heard, rate, wanted, waited)?,
     };
     let next = u32::try_from(next.min(i64::from(rate.cap)).max(lowest)).ok()?;
@@ -172,7 +177,12 @@ pub fn follow(loads: &Loads, rate: &Rate, wanted: bool, now: At) -> Option<Follo
 }
 
 /// The rate that these loads ask for, not yet held between floor and cap.
-fn judged(heard: &[Slot], rate: &Rate, wanted: bool, waited: impl Fn(u32) -> bool) -> Option<i64> {
+fn judged(
+    heard: &[Slot],
+    rate: &InForce,
+    wanted: bool,
+    waited: impl Fn(u32) -> bool,
+) -> Option<i64> {
     let long_enough = span(heard) >= nanos(SPAN_SECONDS_MIN);
     let ahead = projected(heard, if long_enough { AHEAD_SECONDS } else { 0 })?;
     let calm = ahead < i64::from(OVERLOADED_MILLI);

@@ -2,7 +2,7 @@
 
 use anteroom::queue::event::At;
 use anteroom::queue::load::{
-    LOADS_MAX, Load, Loads, PACE_SECONDS, Rate, SILENCE_SECONDS, floor, follow,
+    InForce, LOADS_MAX, Load, Loads, PACE_SECONDS, SILENCE_SECONDS, floor, follow,
 };
 use proptest::prelude::*;
 
@@ -84,7 +84,7 @@ fn without_a_report_ever_nothing_changes() {
 fn the_first_report_sets_the_floor_and_is_what_it_rests_on() {
     let mut loads = Loads::since(at(0));
     loads.hear(Load { at: at(3), milli: 120 });
-    let rate = Rate { per_minute: 600, cap: 600, decided_at: None };
+    let rate = InForce { per_minute: 600, cap: 600, decided_at: None };
     let followed = follow(&loads, &rate, true, at(3)).unwrap();
     assert_eq!((followed.per_minute, followed.loads), (30, vec![120]));
 }
@@ -92,7 +92,7 @@ fn the_first_report_sets_the_floor_and_is_what_it_rests_on() {
 #[test]
 fn a_worker_that_has_just_begun_to_listen_waits_before_it_calls_it_silence() {
     let loads = Loads::since(at(1_000));
-    let rate = Rate { per_minute: 600, cap: 600, decided_at: Some(at(10)) };
+    let rate = InForce { per_minute: 600, cap: 600, decided_at: Some(at(10)) };
     assert_eq!(follow(&loads, &rate, true, at(1_000 + SILENCE_SECONDS - 1)), None);
     let followed = follow(&loads, &rate, true, at(1_000 + SILENCE_SECONDS)).unwrap();
     assert_eq!((followed.per_minute, followed.loads), (300, vec![]));
@@ -104,7 +104,7 @@ fn a_report_that_the_rate_rests_on_already_is_no_reason_for_a_second_change() {
     for second in [0, 10, 20] {
         loads.hear(Load { at: at(second), milli: 1_000 });
     }
-    let rate = |decided_at| Rate { per_minute: 600, cap: 600, decided_at: Some(at(decided_at)) };
+    let rate = |decided_at| InForce { per_minute: 600, cap: 600, decided_at: Some(at(decided_at)) };
     assert_eq!(follow(&loads, &rate(20), true, at(26)), None);
     let followed = follow(&loads, &rate(19), true, at(26)).unwrap();
     assert_eq!((followed.per_minute, followed.loads), (492, vec![1_000; 3]));
@@ -113,7 +113,7 @@ fn a_report_that_the_rate_rests_on_already_is_no_reason_for_a_second_change() {
 #[test]
 fn a_raised_cap_takes_the_floor_with_it() {
     let loads = Loads::since(at(0));
-    let rate = Rate { per_minute: 30, cap: 6_000, decided_at: Some(at(0)) };
+    let rate = InForce { per_minute: 30, cap: 6_000, decided_at: Some(at(0)) };
     assert_eq!(follow(&loads, &rate, false, at(10)).unwrap().per_minute, 300);
 }
 
@@ -125,7 +125,7 @@ proptest! {
         cap in prop_oneof![1..=50u32, 50..=600_000u32],
         reports in prop::collection::vec((0..=40_000i64, 0..=1_200u16, any::<bool>()), 1..150),
     ) {
-        let mut rate = Rate { per_minute: cap, cap, decided_at: None };
+        let mut rate = InForce { per_minute: cap, cap, decided_at: None };
         let mut loads = Loads::since(at(0));
         let mut now = at(0);
         for (millis, milli, wanted) in reports {
@@ -144,7 +144,7 @@ proptest! {
                 prop_assert!(followed.loads.iter().all(|milli| *milli <= 1_000));
                 let paced = |at: At| now >= at.plus_seconds(PACE_SECONDS);
                 prop_assert!(rate.decided_at.is_none_or(paced));
-                rate = Rate { per_minute: followed.per_minute, decided_at: Some(now), ..rate };
+                rate = InForce { per_minute: followed.per_minute, decided_at: Some(now), ..rate };
             }
         }
     }

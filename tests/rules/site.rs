@@ -8,7 +8,7 @@
 )]
 
 use anteroom::queue::event::At;
-use anteroom::queue::load::{CUT_ABOVE_MILLI, Followed, Load, Loads, Rate, floor, follow};
+use anteroom::queue::load::{CUT_ABOVE_MILLI, Followed, InForce, Load, Loads, floor, follow};
 
 /// The constants of a site.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub(crate) fn run(
     const START: At = At(1_800_000_000_000_000_000);
     let mut random = Random(seed ^ 0x5eed);
     let mut loads = Loads::since(START);
-    let mut rate = Rate { per_minute: site.cap, cap: site.cap, decided_at: None };
+    let mut rate = InForce { per_minute: site.cap, cap: site.cap, decided_at: None };
     let (mut coming, mut inside) = (0.0, vec![0.0; site.stages]);
     let mut smoothed = 0.0;
     let mut seen = Vec::new();

@@ -78,7 +78,6 @@ PANELS = [
     (25, 0, 60, "The start of a site with sessions of ten minutes that bears a fifth of its cap"),
     (39, 118, 160, "A fifth of the capacity used by others, then half of the capacity gone"),
     (24, 162, 195, "No reports for ten minutes"),
-    (37, 90, 119, "The steady state that swings most of the thirty: noise of 5 %, a report each 9 s"),
 ]
 DISTURBED = [
     ("step", 120, "used by others: 0.2"),
@@ -92,7 +91,11 @@ LOAD, RATE, BETWEEN, INK, FAINT = "#1d4ed8", "#c2410c", "#dbeafe", "#1f2937", "#
 
 
 def plot(days):
-    height = TOP + len(PANELS) * (PANEL + GAP)
+    worst = max(days.values(), key=lambda one: one["figures"]["swing"])
+    noise, every = worst["site"]["noise"], worst["site"]["report_every_seconds"]
+    words = f"The steady state that swings most of all: noise of {noise:.0%}, a report each {every} s"
+    panels = [*PANELS, (worst["seed"], 90, 119, words)]
+    height = TOP + len(panels) * (PANEL + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="system-ui, sans-serif" font-size="12">',
@@ -107,7 +110,7 @@ def plot(days):
     for at, colour, wide, words in keys:
         parts.append(f'<path d="M{at} 24h24" stroke="{colour}" stroke-width="{wide}"/>')
         parts.append(text(at + 32, 28, words))
-    for number, panel in enumerate(PANELS):
+    for number, panel in enumerate(panels):
         parts += drawn(days[panel[0]], *panel, TOP + number * (PANEL + GAP))
     return "\n".join([*parts, "</svg>", ""])
 

@@ -34,14 +34,19 @@ impl LogClock {
     }
 
     /// The server stated this time in its answer to a question that was asked then. Its clock can't
-    /// be further than that and all that has passed since.
-    pub fn hear_answer(&mut self, stated: At, asked: Instant) {
+    /// be further than that and all that has passed since. Gives by how many nanoseconds the two
+    /// clocks have come to differ: more than 0 where the server's went ahead, less where it was set
+    /// back.
+    pub fn hear_answer(&mut self, stated: At, asked: Instant) -> i64 {
         let passed = i64::try_from(monotonic().duration_since(asked).as_nanos());
         let latest = At(stated.0.saturating_add(passed.unwrap_or(i64::MAX)));
-        if self.now() > latest {
+        let counted = self.now();
+        if counted > latest {
             *self = Self::new(stated);
+            latest.since(counted)
         } else {
             self.hear(stated);
+            stated.since(counted).max(0)
         }
     }
 
@@ -75,15 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_clock_that_was_set_back_is_followed_back() {
+    fn a_servers_clock_that_was_set_is_followed_and_told() {
         const HOUR: i64 = 3_600_000_000_000;
         let mut clock = LogClock::new(At(2 * HOUR));
-        clock.hear_answer(At(2 * HOUR), monotonic());
+        const SECOND: i64 = 1_000_000_000;
+        assert!(clock.hear_answer(At(2 * HOUR), monotonic()).abs() < SECOND);
         assert!(clock.now() >= At(2 * HOUR));
-        clock.hear_answer(At(HOUR), monotonic());
+        assert!((clock.hear_answer(At(HOUR), monotonic()) + HOUR).abs() < SECOND);
         assert!(clock.now() >= At(HOUR) && clock.now() < At(2 * HOUR));
         // An old frame says nothing of how far the clock is now.
         clock.hear(At(0));
         assert!(clock.now() >= At(HOUR));
+        assert!((clock.hear_answer(At(3 * HOUR), monotonic()) - 2 * HOUR).abs() < SECOND);
     }
 }

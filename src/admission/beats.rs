@@ -1,41 +1,51 @@
-//! Which nodes are alive, by their heartbeats.
+//! Which nodes are alive, and which worker decides, by their heartbeats.
 //!
 //! Silence is evidence only while we could have heard something. So we say a beat of our own and
 //! listen to it by the same way: when it has stalled, because we were stopped or the way was cut,
 //! nobody's silence before that counts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use crate::admission::counts;
+use crate::admission::turn::{BEAT_EVERY, Turn};
 use crate::clock;
-use crate::ids;
 use crate::log::connection::Log;
-use crate::log::subjects;
+use crate::log::subjects::{self, QueueId};
 use crate::queue::event::NodeId;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::wire;
+use crate::wire::beat::{Beat, Reported};
+
+/// Whose beats these are.
+const ROLE: &str = "admission";
 
 /// A node that is not heard for this long is lost. Ten beats.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// How often our own beat is said.
-const PULSE_EVERY: Duration = Duration::from_millis(500);
-/// Between two of our own beats no more than this may pass: four of them.
+/// Between two of our own beats no more than this may pass: eight of them.
 const PULSE_MAX: Duration = Duration::from_secs(2);
 /// A node that nobody asks about and that is not heard is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
+/// Loads that wait for their worker: far more than sites report in a second.
+const LOADS_MAX: usize = 1_024;
 /// A node's counts are some kilobytes.
 const COUNTS_BYTES_MAX: usize = 64 * 1024;
 
-/// When each node was heard last, and since when we can hear.
+/// When each node was heard last, since when we can hear, and whose turn it is.
 pub(super) struct Beats {
+    log: Log,
+    own: String,
     heard: Mutex<Heard>,
+    loads: mpsc::Sender<(QueueId, u16)>,
 }
 
-#[derive(Default)]
 struct Heard {
+    turn: Turn,
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
     /// What each counted, as it last said.
@@ -47,59 +57,131 @@ struct Heard {
 }
 
 impl Beats {
-    /// Listens from now on.
-    pub(super) async fn listen(log: &Log, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
+    /// Listens from now on. What sites report to any worker comes to every one.
+    pub(super) async fn listen(
+        log: &Log,
+        id: NodeId,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<(Arc<Self>, mpsc::Receiver<(QueueId, u16)>)> {
         let mut beats = log
             .listen(subjects::beats())
             .await
             .ok_or_else(|| anyhow::anyhow!("the connection to NATS is closed"))?;
-        let this = Arc::new(Self { heard: Mutex::default() });
-        let (listening, log, stopping) = (Arc::clone(&this), log.clone(), shutdown.clone());
-        let own = subjects::beat("admission", &ids::node().to_string());
+        let (loads, reported) = mpsc::channel(LOADS_MAX);
+        let this = Arc::new(Self {
+            log: log.clone(),
+            own: subjects::beat(ROLE, &id.to_string()),
+            heard: Mutex::new(Heard::new(id)),
+            loads,
+        });
+        let (listening, stopping) = (Arc::clone(&this), shutdown.clone());
         shutdown.spawn(async move {
-            let mut pulse = tokio::time::interval(PULSE_EVERY);
+            let mut pulse = tokio::time::interval(BEAT_EVERY);
             pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     beat = beats.next() => match beat {
-                        Some(beat) if beat.subject == own => listening.pulse(),
                         Some(beat) => listening.hear(&beat.subject, &beat.payload),
                         None => return,
                     },
-                    _ = pulse.tick() => log.say(own.clone(), Vec::new()).await,
-                    () = stopping.stopped() => return,
+                    _ = pulse.tick() => listening.beat(Vec::new()).await,
+                    () = stopping.stopped() => break,
                 }
             }
+            // Another need not wait until we are missed.
+            listening.heard().turn.look(false, clock::monotonic());
+            listening.say(Beat::default()).await;
         });
-        Ok(this)
+        Ok((this, reported))
+    }
+
+    /// Whether it is our turn to decide.
+    pub(super) fn is_active(&self) -> bool {
+        self.heard().turn.is_active(clock::monotonic())
+    }
+
+    /// Whether another worker is heard that decides.
+    pub(super) fn is_another_active(&self) -> bool {
+        self.heard().turn.is_another_active()
+    }
+
+    /// Tells every worker what a site reported.
+    pub(super) async fn report(&self, queue: &QueueId, milli: u16) {
+        self.beat(vec![Reported { queue: queue.to_string(), milli }]).await;
+    }
+
+    async fn beat(&self, loads: Vec<Reported>) {
+        let active = {
+            let mut heard = self.heard();
+            let now = clock::monotonic();
+            let hears = heard.hears(now);
+            let before = heard.turn.is_active(now);
+            heard.turn.look(hears, now);
+            let active = heard.turn.is_active(now);
+            if active != before {
+                tracing::info!(active, "whose turn it is to decide");
+                counts::active(active);
+            }
+            active
+        };
+        self.say(Beat { active, loads }).await;
+    }
+
+    async fn say(&self, beat: Beat) {
+        self.log.say(self.own.clone(), wire::beat::write(&beat)).await;
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this node has been silent for so long that it is lost. One that was never heard is
     /// given the same time from the first question on.
     pub(super) fn is_silent(&self, node: NodeId) -> bool {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard();
         let now = clock::monotonic();
         let last = *heard.nodes.entry(node).or_insert(now);
-        let hears = heard.pulse.is_some_and(|pulse| now.duration_since(pulse) <= PULSE_MAX);
+        let hears = heard.hears(now);
         let Some(since) = heard.hearing_since.filter(|_| hears) else { return false };
         now.duration_since(last.max(since)) > SILENCE_MAX
     }
 
-    /// The counts of every node that is heard, as Prometheus text.
-    pub(super) fn counts(&self) -> String {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The counts of every node that is heard and of this process, as Prometheus text.
+    pub(super) fn counts(&self, own: &str) -> String {
+        let heard = self.heard();
         let now = clock::monotonic();
         let is_there = |node: &NodeId| {
             heard.nodes.get(node).is_some_and(|last| now.duration_since(*last) <= SILENCE_MAX)
         };
         let counts = heard.counts.iter().filter(|(node, _)| is_there(node));
-        telemetry::merge(counts.map(|(_, text)| text.as_str()))
+        telemetry::merge(counts.map(|(_, text)| text.as_str()).chain([own]))
     }
 
     fn hear(&self, subject: &str, payload: &[u8]) {
-        let node = subject.strip_prefix(&subjects::beat("node", "")).and_then(wire::id::parse);
-        let Some(node) = node.map(NodeId) else { return };
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |role| subject.strip_prefix(&subjects::beat(role, "")).and_then(wire::id::parse);
+        if let Some(node) = of("node") {
+            self.hear_node(NodeId(node), payload);
+        } else if let Some(worker) = of(ROLE) {
+            self.hear_worker(NodeId(worker), subject == self.own, &wire::beat::read(payload));
+        }
+    }
+
+    fn hear_worker(&self, worker: NodeId, is_own: bool, beat: &Beat) {
+        if is_own {
+            self.pulse();
+        } else {
+            self.heard().turn.hear(worker, beat.active, clock::monotonic());
+        }
+        for Reported { queue, milli } in &beat.loads {
+            let Some(queue) = QueueId::parse(queue) else { continue };
+            if self.loads.try_send((queue, *milli)).is_err() {
+                tracing::warn!("too many loads are reported");
+            }
+        }
+    }
+
+    fn hear_node(&self, node: NodeId, payload: &[u8]) {
+        let mut heard = self.heard();
         let now = clock::monotonic();
         heard.nodes.insert(node, now);
         heard.nodes.retain(|_, last| now.duration_since(*last) <= FORGET_AFTER);
@@ -113,12 +195,28 @@ impl Beats {
     }
 
     fn pulse(&self) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard();
         let now = clock::monotonic();
-        let steady = heard.pulse.is_some_and(|pulse| now.duration_since(pulse) <= PULSE_MAX);
-        if !steady {
+        if !heard.hears(now) {
             heard.hearing_since = Some(now);
         }
         heard.pulse = Some(now);
+    }
+}
+
+impl Heard {
+    fn new(own: NodeId) -> Self {
+        Self {
+            turn: Turn::new(own),
+            nodes: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            pulse: None,
+            hearing_since: None,
+        }
+    }
+
+    /// Whether our own beats come back.
+    fn hears(&self, now: Instant) -> bool {
+        self.pulse.is_some_and(|pulse| now.duration_since(pulse) <= PULSE_MAX)
     }
 }

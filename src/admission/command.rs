@@ -1,10 +1,11 @@
 //! What others ask of a worker, and when it is done. Whether something is done is read from the
 //! fold alone, never from the answer to the append.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::queue::event::At;
 use crate::queue::event::{
     Configured, Facts, Jti, Redeemed, ReleaseReason, Released, Removed, Seq, VisitorId,
@@ -13,9 +14,14 @@ use crate::queue::line::{End, Grant, Line, Redemption, Standing};
 use crate::wire::ask::Refusal;
 use crate::wire::token::SKEW_SECONDS;
 
+/// How long a grant may take to reach this fold after somebody presents its token.
+const GRANT_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Something to be written.
 pub(super) struct Command {
     pub(super) what: What,
+    /// When it was asked, and until when it may be carried out: then nobody waits for it any more.
+    pub(super) asked: Instant,
     pub(super) until: Instant,
     /// The entry with which this command was written, once it came back.
     pub(super) written: Option<Seq>,
@@ -63,6 +69,8 @@ pub(super) enum Who {
 pub(super) enum Next {
     /// Write this.
     Write(Facts),
+    /// The fold may not be far enough yet to tell.
+    Wait,
     /// It is done, or can't be.
     Answered,
 }
@@ -70,17 +78,29 @@ pub(super) enum Next {
 impl Command {
     /// Answers the command if the fold has the answer; otherwise says what to write. `give` turns
     /// the command's own sender into its answer, so a command is answered at most once.
-    pub(super) fn next(self, line: &Line, now: At, kid: &str) -> (Next, Option<Self>) {
-        let Self { what, until, written } = self;
+    ///
+    /// `now` is the time by which a grant is judged; none where this worker may not: whose turn it is
+    /// not may not know of an outage that is about to be written.
+    pub(super) fn next(self, line: &Line, now: Option<At>, kid: &str) -> (Next, Option<Self>) {
+        let Self { what, asked, until, written } = self;
         match what {
             What::Redeem { visitor, jti, key, done } => {
                 match redeem(line, now, visitor, jti, key, written) {
                     Ok(Some(pass)) => answered(done, Ok(pass)),
+                    Err(Refusal::TokenInvalid) if is_new(asked) => {
+                        let again = Self {
+                            what: What::Redeem { visitor, jti, key, done },
+                            asked,
+                            until,
+                            written,
+                        };
+                        (Next::Wait, Some(again))
+                    }
                     Ok(None) => {
                         let seconds = line.policy().session_seconds;
                         let fact = Redeemed { visitor, jti, kid: kid.to_owned(), seconds, key };
                         let what = What::Redeem { visitor, jti, key, done };
-                        let again = Self { what, until, written };
+                        let again = Self { what, asked, until, written };
                         (Next::Write(Facts::Redeemed(vec![fact])), Some(again))
                     }
                     Err(refusal) => answered(done, Err(Refused::Gate(refusal))),
@@ -92,7 +112,10 @@ impl Command {
                 None if facts.is_empty() => answered(done, Ok(line.seq())),
                 None => {
                     let write = Next::Write(Facts::Configured(facts.clone()));
-                    (write, Some(Self { what: What::Configure { facts, done }, until, written }))
+                    (
+                        write,
+                        Some(Self { what: What::Configure { facts, done }, asked, until, written }),
+                    )
                 }
             },
             What::Release { who, by, done } => match inside(line, who) {
@@ -102,7 +125,8 @@ impl Command {
                     let reason = ReleaseReason::Released;
                     let fact = Released { visitor, jti, reason, by: by.clone() };
                     let who = Who::Visitor(visitor);
-                    let again = Self { what: What::Release { who, by, done }, until, written };
+                    let again =
+                        Self { what: What::Release { who, by, done }, asked, until, written };
                     (Next::Write(Facts::Released(vec![fact])), Some(again))
                 }
             },
@@ -110,7 +134,8 @@ impl Command {
                 _ if written.is_some() => answered(done, Ok(visitor)),
                 Some(ticket) if !has_ended(line, ticket) => {
                     let fact = Removed { visitor, by: by.clone(), reason: None };
-                    let again = Self { what: What::Remove { visitor, by, done }, until, written };
+                    let again =
+                        Self { what: What::Remove { visitor, by, done }, asked, until, written };
                     (Next::Write(Facts::Removed(vec![fact])), Some(again))
                 }
                 _ => answered(done, Err(Refused::Nobody)),
@@ -129,6 +154,12 @@ impl Command {
     }
 }
 
+/// Whether a command has not waited for long. A token that our key has signed is of a grant that the
+/// log has, though perhaps not yet this fold: another worker may have been quicker.
+fn is_new(asked: Instant) -> bool {
+    clock::monotonic().duration_since(asked) < GRANT_WAIT_MAX
+}
+
 fn answered<T>(done: Done<T>, answer: Result<T, Refused>) -> (Next, Option<Command>) {
     // Whoever asked may have gone; then nobody needs to know.
     let _ = done.send(answer);
@@ -138,7 +169,7 @@ fn answered<T>(done: Done<T>, answer: Result<T, Refused>) -> (Next, Option<Comma
 /// The redemption, if it stands and is this request's; `None` when it is still to be written.
 fn redeem(
     line: &Line,
-    now: At,
+    now: Option<At>,
     visitor: VisitorId,
     jti: Jti,
     key: Option<[u8; 32]>,
@@ -157,8 +188,8 @@ fn redeem(
         }
         return Err(Refusal::TokenAlreadyUsed);
     }
-    let late =
-        line.graces().running(now).seconds() >= grant.lapses.seconds() + i64::from(SKEW_SECONDS);
+    let lapsed = grant.lapses.seconds() + i64::from(SKEW_SECONDS);
+    let late = now.is_some_and(|now| line.graces().running(now).seconds() >= lapsed);
     match place.standing {
         Standing::Granted if !late => Ok(None),
         Standing::Granted | Standing::Ended(End::Lapsed) => Err(Refusal::TokenExpired),

@@ -15,6 +15,7 @@ pub(super) struct Handle(pub(super) mpsc::Sender<Ask>);
 pub(super) enum Ask {
     Command(What),
     Redeem { token: String, key: Option<[u8; 32]>, until: At, done: Done<Pass> },
+    Load { milli: u16 },
     Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Vec<Option<Minted>>> },
     Show { done: oneshot::Sender<Shown> },
 }
@@ -24,6 +25,14 @@ pub(super) enum Ask {
 pub(super) struct Shown {
     pub(super) configured: bool,
     pub(super) halted: Option<String>,
+    /// Why not everything is decided now.
+    pub(super) unready: Option<String>,
+    /// The log's time.
+    pub(super) now: At,
+    /// People a minute, in force.
+    pub(super) rate: u32,
+    /// Whether the rate follows the site's load.
+    pub(super) follows: bool,
     pub(super) policy: Policy,
     pub(super) state: State,
     pub(super) reason: Option<String>,
@@ -61,6 +70,13 @@ impl Handle {
         let (done, minted) = oneshot::channel();
         self.0.try_send(Ask::Mint { visitors, done }).ok()?;
         minted.await.ok()
+    }
+
+    /// The site has reported its load. One that finds no room is left out: newer ones follow.
+    pub(super) fn load(&self, milli: u16) {
+        if self.0.try_send(Ask::Load { milli }).is_err() {
+            tracing::warn!("a load was left out");
+        }
     }
 
     /// What operators see.

@@ -10,17 +10,23 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::http::door::{self, Door};
+use crate::ids;
 use crate::log::connection::Log;
 use crate::log::stream::{Limits, StreamError};
 use crate::log::subjects::{self, QueueId};
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 
 mod beats;
 mod command;
+mod counts;
 mod gate;
 mod handle;
+mod in_flight;
 mod operator;
+mod service;
 pub mod signer;
+mod turn;
 mod worker;
 
 use beats::Beats;
@@ -53,6 +59,7 @@ struct Workers {
     limits: Limits,
     signer: Arc<Signer>,
     beats: Arc<Beats>,
+    counts: telemetry::Counts,
     shutdown: Shutdown,
     queues: Arc<Mutex<BTreeMap<QueueId, Handle>>>,
 }
@@ -67,11 +74,18 @@ enum NoWorker {
 
 /// Runs admission for every queue until it is asked to stop.
 pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let id = ids::node();
+    // There is no histogram here; bounds must be given all the same.
+    let counts = telemetry::Counts::start("admission", &id.to_string(), &[1.0])?;
+    counts::describe();
+    counts::active(false);
+    let (beats, mut reported) = Beats::listen(&log, id, &shutdown).await?;
     let workers = Workers {
         log: log.clone(),
         limits: config.limits,
         signer: Arc::new(config.signer),
-        beats: Beats::listen(&log, &shutdown).await?,
+        beats,
+        counts,
         shutdown: shutdown.clone(),
         queues: Arc::default(),
     };
@@ -111,6 +125,11 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
                 }
                 Err(error) => tracing::debug!(%error, "the list of queues is not to be had"),
             },
+            Some((queue, milli)) = reported.recv() => {
+                if let Some(worker) = workers.queues.lock().await.get(&queue) {
+                    worker.load(milli);
+                }
+            }
             () = shutdown.stopped() => return Ok(()),
         }
     }

@@ -33,15 +33,19 @@ pub(super) fn router(workers: Workers, token: String) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/admin/queues", get(list))
-        .route("/admin/queues/{queue}", get(show).put(put))
+        .route("/admin/queues/{queue}", get(show).put(put).delete(delete_queue))
         .route("/admin/queues/{queue}/stats", get(show))
         .route("/admin/queues/{queue}/release", post(release))
+        .route("/admin/queues/{queue}/load", post(load).delete(end_following))
         .route("/admin/queues/{queue}/visitors/{visitor}", delete(remove))
         .route("/admin/queues/{queue}/{order}", post(order))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.")
         })
         .layer(guard)
+        // Asked by what keeps processes running, which has no token.
+        .route("/healthz", get(|| async { Json(json!({"alive": true})) }))
+        .route("/readyz", get(ready))
         .with_state(workers)
 }
 
@@ -65,10 +69,30 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
+/// Whether this worker could decide, and whether it does.
+async fn ready(State(workers): State<Workers>) -> Response {
+    let mut reasons = Vec::new();
+    if !workers.log.is_connected() {
+        reasons.push("the log can't be reached".to_owned());
+    }
+    let handles: Vec<(QueueId, Handle)> =
+        workers.queues.lock().await.iter().map(|(id, it)| (id.clone(), it.clone())).collect();
+    for (queue, worker) in handles {
+        let why = match worker.show().await {
+            Some(shown) => shown.unready,
+            None => Some("its worker does not answer".to_owned()),
+        };
+        reasons.extend(why.map(|why| format!("queue {queue}: {why}")));
+    }
+    let (ready, active) = (reasons.is_empty(), workers.beats.is_active());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": ready, "active": active, "reasons": reasons }))).into_response()
+}
+
 /// What every node counts, in Prometheus' text format.
 async fn metrics(State(workers): State<Workers>) -> Response {
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], workers.beats.counts()).into_response()
+    ([(header::CONTENT_TYPE, kind)], workers.beats.counts(&workers.counts.text())).into_response()
 }
 
 async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
@@ -76,7 +100,7 @@ async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
     let mut shown = Vec::new();
     for queue in &queues {
         let one = settled(&workers.start(queue).await).await?;
-        if one.configured {
+        if one.configured && one.state != QueueState::Deleted {
             shown.push(to_json(queue, &one));
         }
     }
@@ -88,14 +112,12 @@ async fn show(
     Path(queue): Path<String>,
 ) -> Result<Response, Problem> {
     let (queue, worker) = find(&workers, &queue).await?;
-    let shown = settled(&worker).await?;
-    if !shown.configured {
-        return Err(Problem::unknown_queue());
-    }
+    let shown = existing(&worker).await?;
     Ok(Json(to_json(&queue, &shown)).into_response())
 }
 
-/// Creates a queue, open, or replaces the policy of one; with `If-None-Match: *` only the former.
+/// Creates a queue, open unless its time is still to come, or replaces the policy of one; with
+/// `If-None-Match: *` only the former.
 async fn put(
     State(workers): State<Workers>,
     Path(queue): Path<String>,
@@ -118,14 +140,19 @@ async fn put(
     let worker = workers.start(&queue).await;
     // The worker of a stream that is new folds nothing, of one that is there what it holds.
     let before = settled(&worker).await?;
+    if before.state == QueueState::Deleted {
+        return Err(deleted());
+    }
     if before.configured && headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == "*") {
         let detail = "There is a queue of this name already.";
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "queue_exists", detail));
     }
+    let is_early = policy.opens_at.is_some_and(|opens_at| opens_at > before.now);
     let mut facts = vec![by_operator(Setting::Policy(policy))];
     if !before.configured {
+        let state = if is_early { QueueState::Scheduled } else { QueueState::Open };
         facts.push(by_operator(Setting::Keys(with_key(&[], workers.signer.public_key()))));
-        facts.push(by_operator(Setting::State(QueueState::Open, None)));
+        facts.push(by_operator(Setting::State(state, None)));
     }
     configure(&worker, facts).await?;
     let shown = worker.show().await.ok_or_else(Problem::log_unavailable)?;
@@ -147,23 +174,94 @@ async fn order(
     let state = match order.as_str() {
         "open" | "resume" => QueueState::Open,
         "pause" => QueueState::Paused,
+        "close" => QueueState::Closed,
         _ => {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call."));
         }
     };
     let (queue, worker) = find(&workers, &queue).await?;
-    let order: Order = if body.is_empty() { Order::default() } else { parse_json(&body)? };
-    let reason = order.reason.filter(|reason| !reason.is_empty());
+    let told: Order = if body.is_empty() { Order::default() } else { parse_json(&body)? };
+    let reason = told.reason.filter(|reason| !reason.is_empty());
     if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX) {
         let detail = format!("reason must be a text of at most {REASON_CHARS_MAX} characters");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
     }
-    if !settled(&worker).await?.configured {
-        return Err(Problem::unknown_queue());
-    }
+    let before = existing(&worker).await?;
+    may_order(&order, &before)?;
     configure(&worker, vec![by_operator(Setting::State(state, reason))]).await?;
     let shown = worker.show().await.ok_or_else(Problem::log_unavailable)?;
     Ok(Json(to_json(&queue, &shown)).into_response())
+}
+
+/// Whether an order has a meaning in the state that the queue is in.
+fn may_order(order: &str, before: &Shown) -> Result<(), Problem> {
+    let state = wire::event::state_name(before.state);
+    if order == "resume" && !matches!(before.state, QueueState::Paused | QueueState::Open) {
+        let detail = format!("The queue is {state}; `open` opens it.");
+        return Err(Problem::new(StatusCode::CONFLICT, "not_paused", detail));
+    }
+    let closes_at = before.policy.closes_at.filter(|closes_at| *closes_at <= before.now);
+    if let (Some(closes_at), "open" | "resume") = (closes_at, order) {
+        let closes_at = wire::instant::write(closes_at);
+        let detail = format!("closes_at, {closes_at}, is past: set a later one, or none, first.");
+        return Err(Problem::new(StatusCode::CONFLICT, "closing_time_past", detail));
+    }
+    Ok(())
+}
+
+/// A queue is deleted by a fact: its stream stays, and its name is not used again.
+async fn delete_queue(
+    State(workers): State<Workers>,
+    Path(queue): Path<String>,
+) -> Result<Response, Problem> {
+    let (_, worker) = find(&workers, &queue).await?;
+    existing(&worker).await?;
+    configure(&worker, vec![by_operator(Setting::State(QueueState::Deleted, None))]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadBody {
+    load: f64,
+}
+
+/// The protected site reports its load. It is no fact: a change of the rate that comes of it is one.
+async fn load(
+    State(workers): State<Workers>,
+    Path(queue): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<Response, Problem> {
+    let (queue, worker) = find(&workers, &queue).await?;
+    let LoadBody { load } = parse_json(&body)?;
+    if !(0.0..=1.0).contains(&load) {
+        let detail = "load must be a number from 0.0 to 1.0";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
+    }
+    let shown = existing(&worker).await?;
+    if !workers.log.is_connected() {
+        return Err(Problem::log_unavailable());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to 1000 as was just seen"
+    )]
+    let milli = (load * 1_000.0).round() as u16;
+    workers.beats.report(&queue, milli).await;
+    Ok(Json(json!({ "load": load, "ratePerMinute": shown.rate })).into_response())
+}
+
+/// The site reports no more: the policy's own rate holds again.
+async fn end_following(
+    State(workers): State<Workers>,
+    Path(queue): Path<String>,
+) -> Result<Response, Problem> {
+    let (_, worker) = find(&workers, &queue).await?;
+    existing(&worker).await?;
+    let end = Setting::Rate { per_minute: None, loads: Vec::new() };
+    configure(&worker, vec![by_operator(end)]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 #[derive(Deserialize)]
@@ -205,6 +303,21 @@ async fn remove(
     let removed = worker.command(|done| What::Remove { visitor, by, done }).await;
     removed.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What the worker shows of a queue that there is.
+async fn existing(worker: &Handle) -> Result<Shown, Problem> {
+    let shown = settled(worker).await?;
+    match (shown.configured, shown.state) {
+        (false, _) => Err(Problem::unknown_queue()),
+        (true, QueueState::Deleted) => Err(deleted()),
+        (true, _) => Ok(shown),
+    }
+}
+
+fn deleted() -> Problem {
+    let detail = "The queue was deleted; its name is not used again.";
+    Problem::new(StatusCode::GONE, "queue_deleted", detail)
 }
 
 /// What the worker shows once it has folded what the log held.
@@ -267,6 +380,9 @@ fn to_json(queue: &QueueId, shown: &Shown) -> Value {
         "status": wire::event::state_name(shown.state),
         "reason": shown.reason,
         "policy": wire::policy::write(&shown.policy),
+        "warnings": shown.policy.warnings(shown.state, shown.now),
+        "ratePerMinute": shown.rate,
+        "followsLoad": shown.follows,
         "sequence": shown.sequence,
         "visitors": shown.visitors,
         "waiting": shown.waiting,

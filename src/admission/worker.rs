@@ -2,8 +2,6 @@
 //! fold gives once a decision came back.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,40 +9,38 @@ use tokio::sync::mpsc;
 
 use crate::admission::beats::Beats;
 use crate::admission::command::{Command, Next, Refused, What};
+use crate::admission::counts;
 use crate::admission::handle::{Ask, Handle, Shown};
+use crate::admission::in_flight::{self, InFlight, Outcome};
+use crate::admission::service::Service;
 use crate::admission::signer::Signer;
-use crate::clock::{self, LogClock};
+use crate::clock;
 use crate::ids;
 use crate::log::connection::Log;
-use crate::log::publish::{PublishError, Stored};
-use crate::log::stream::Info;
 use crate::log::subjects::QueueId;
 use crate::log::tail::{self, Halt, Record};
-use crate::queue::admit::{self, DECISIONS_PER_ENTRY_MAX, Due, SCHEDULE};
+use crate::queue::admit::{self, DECISIONS_PER_ENTRY_MAX, Due, Idle, SCHEDULE};
 use crate::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, PublicKey, Seq, Setting, VisitorId,
+    Admitted, At, Configured, Decision, Entry, Facts, PublicKey, Seq, Setting, State, VisitorId,
 };
 use crate::queue::line::{Line, Standing};
+use crate::queue::load::{self, Load, Loads};
 use crate::shutdown::Shutdown;
 use crate::wire::ask::{Minted, Refusal};
-use crate::wire::event::OUTAGE_SECONDS_MAX;
 use crate::wire::token::{self, TOKEN_TYPE};
 
 /// Questions and commands that wait for one worker; beyond it the asker is told to come back.
 const WAITING_MAX: usize = 4_096;
 /// A command is given up after this: whoever asked has been told so by then.
-const COMMAND_WAIT_MAX: Duration = Duration::from_secs(4);
+const COMMAND_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Between two turns of a worker that runs there is a tick; after this it did not run.
 const STALL_MAX: Duration = Duration::from_secs(3);
 /// What time alone brings is looked for this often.
 const TICK: Duration = Duration::from_millis(50);
-/// Pause before a decision is tried again after the log failed.
-const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// Public keys of earlier signers that are kept, so that their passes stay good.
 const KEYS_KEPT_MAX: usize = 8;
-/// An interruption below this is none: people's graces are longer than the difference it makes.
-const OUTAGE_SECONDS_MIN: i64 = 10;
-const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// Whose act it is when the rate follows the load.
+const BY_LOAD: &str = "load";
 
 /// Starts the worker of a queue.
 pub(super) fn start(
@@ -62,12 +58,9 @@ pub(super) fn start(
         signer,
         beats,
         line: Line::default(),
-        clock: None,
-        end: None,
-        away: true,
-        served_at: None,
+        service: Service::default(),
+        loads: Loads::default(),
         halted: None,
-        outage: None,
         commands: VecDeque::new(),
         in_flight: None,
         not_before: None,
@@ -83,37 +76,15 @@ struct Worker {
     signer: Arc<Signer>,
     beats: Arc<Beats>,
     line: Line,
-    clock: Option<LogClock>,
-    /// The log's end as last heard; `None` while the log is away.
-    end: Option<Seq>,
-    /// Whether we are only just coming (back), and have not looked at what we missed.
-    away: bool,
-    /// The last time at which people could be served, as far as is known.
-    served_at: Option<At>,
+    service: Service,
+    /// What the site reported.
+    loads: Loads,
     halted: Option<Halt>,
-    /// Seconds of an outage that is over and not written yet.
-    outage: Option<u32>,
     commands: VecDeque<Command>,
     in_flight: Option<InFlight>,
     not_before: Option<Instant>,
     /// Commands and what time brings take turns.
     time_first: bool,
-}
-
-type Sending = Pin<Box<dyn Future<Output = Result<Stored, PublishError>> + Send>>;
-
-struct InFlight {
-    decision: Decision,
-    commands: Vec<Command>,
-    sending: Option<Sending>,
-    /// It was sent and may be stored, whatever later attempts say.
-    maybe_stored: bool,
-    /// An outage was written by somebody since it was sent.
-    outage_written: bool,
-    /// Nobody waits for it any more; it is not sent again.
-    abandoned: bool,
-    /// Where it came back.
-    landed: Option<Seq>,
 }
 
 impl Worker {
@@ -130,15 +101,14 @@ impl Worker {
             tokio::select! {
                 Some(heard) = tail.recv() => self.hear(heard),
                 Some(ask) = asks.recv(), if self.commands.len() < WAITING_MAX => self.asked(ask),
-                outcome = sent(&mut self.in_flight) => self.sent(outcome),
+                outcome = in_flight::sent(&mut self.in_flight) => self.sent(outcome),
                 _ = tick.tick() => {}
                 () = shutdown.stopped() => return,
             }
             let now = clock::monotonic();
             if now.duration_since(std::mem::replace(&mut turn, now)) > STALL_MAX {
-                // We were stopped or starved: nothing is decided before we know what was missed.
-                self.end = None;
-                self.away = true;
+                // We were stopped or starved.
+                self.service.interrupt();
             }
             self.settle();
             self.give_up_late_commands();
@@ -155,15 +125,16 @@ impl Worker {
                     }
                 }
             }
-            tail::Heard::Info(info) => self.info(&info),
-            tail::Heard::Away(_) => {
-                self.end = None;
-                self.away = true;
-            }
+            tail::Heard::Info(info) => self.service.hear_info(&info),
+            tail::Heard::Away(_) => self.service.interrupt(),
             tail::Heard::Halt(halt) => self.halt(halt),
         }
-        if self.away && self.is_caught_up() {
-            self.come_back();
+        if self.beats.is_another_active() && !self.beats.is_active() {
+            self.service.is_served_by_another(&self.line);
+        }
+        if !self.service.is_back() && self.is_caught_up() {
+            self.service.come_back(&self.line);
+            self.loads.hears_from(self.now());
         }
     }
 
@@ -172,12 +143,15 @@ impl Worker {
             Ok((entry, _)) => entry,
             Err(halt) => return self.halt(halt),
         };
-        self.note_service(record.stored, &entry);
+        self.service.hear_entry(record.stored, &entry, &self.line);
         self.line.apply(record.seq, record.stored, &entry);
-        if let (Some(in_flight), Entry::Decided(decision)) = (&mut self.in_flight, &entry)
-            && in_flight.decision == *decision
-        {
-            in_flight.landed = Some(record.seq);
+        let Entry::Decided(decision) = &entry else { return };
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.hear(decision, record.seq);
+        }
+        if ends_following(&decision.facts) {
+            // What was reported before begins nothing anew.
+            self.loads = Loads::since(self.now());
         }
     }
 
@@ -186,64 +160,24 @@ impl Worker {
         self.halted = Some(halt);
     }
 
-    fn info(&mut self, info: &Info) {
-        self.clock.get_or_insert_with(|| LogClock::new(info.now)).hear_answer(info.now, info.asked);
-        self.end = Some(info.last);
-        let gap =
-            self.served_at.map_or(0, |served_at| info.now.since(served_at) / NANOS_PER_SECOND);
-        if gap > OUTAGE_SECONDS_MIN {
-            // The log may have been there all the time: we were not.
-            self.away = true;
-        }
-        if !self.away {
-            self.served_at = Some(info.now);
-        }
-    }
-
-    /// What an entry that is about to be folded says of when people could last be served. A decision
-    /// is service. What nodes write proves only that the log was there, so it counts while nobody's
-    /// grace or grant was running, whom it could have cost something. What can't be known is taken in
-    /// the visitors' favour: an outage that is stated too long prolongs their time, and no more.
-    fn note_service(&mut self, stored: At, entry: &Entry) {
-        if let Entry::Decided(decision) = entry {
-            self.served_at = Some(stored);
-            if is_outage(&decision.facts) {
-                // Whoever wrote it, it is written.
-                self.outage = None;
-                if let Some(in_flight) = &mut self.in_flight {
-                    in_flight.outage_written = true;
-                }
-            }
-        } else if self.away && !self.someone_is_waited_for() {
-            self.served_at = Some(stored);
-        }
-    }
-
-    /// Everything that was missed is folded. If it was an outage, it is to be written before anything
-    /// is decided.
-    fn come_back(&mut self) {
-        self.away = false;
-        let now = self.now();
-        let Some(served_at) = self.served_at.replace(now) else { return };
-        let seconds = now.since(served_at) / NANOS_PER_SECOND;
-        if seconds > OUTAGE_SECONDS_MIN {
-            let seconds = seconds.clamp(0, i64::from(OUTAGE_SECONDS_MAX));
-            self.outage = u32::try_from(seconds).ok();
-        }
-    }
-
     /// Whether the fold has everything that the log is known to have.
     fn is_caught_up(&self) -> bool {
-        self.halted.is_none() && self.end.is_some_and(|end| self.line.seq() >= end)
+        self.halted.is_none() && self.service.is_caught_up(&self.line)
     }
 
     fn now(&self) -> At {
-        let now = self.clock.as_ref().map_or(At(0), LogClock::now);
-        now.max(self.line.at())
+        self.service.now(&self.line)
+    }
+
+    /// The time by which grants are judged, if we may judge them.
+    fn judging(&self) -> Option<At> {
+        let may = self.beats.is_active() && self.service.is_back() && !self.service.has_outage();
+        may.then(|| self.now())
     }
 
     fn asked(&mut self, ask: Ask) {
-        let until = clock::monotonic() + COMMAND_WAIT_MAX;
+        let asked = clock::monotonic();
+        let mut wait = COMMAND_WAIT_MAX;
         let what = match ask {
             Ask::Command(what) => what,
             Ask::Redeem { until, done, .. } if until < self.now() => {
@@ -251,7 +185,9 @@ impl Worker {
                 let _ = done.send(Err(Refused::Gate(Refusal::LogUnavailable)));
                 return;
             }
-            Ask::Redeem { token, key, done, .. } => {
+            Ask::Redeem { token, key, until, done } => {
+                let left = u64::try_from(until.since(self.now())).unwrap_or(0);
+                wait = wait.min(Duration::from_nanos(left));
                 let (issuer, queue) = (self.signer.issuer(), self.queue.as_str());
                 match token::verify(&token, TOKEN_TYPE, self.line.keys(), issuer, queue) {
                     Ok(claims) => {
@@ -271,6 +207,7 @@ impl Worker {
                     }
                 }
             }
+            Ask::Load { milli } => return self.loads.hear(Load { at: self.now(), milli }),
             Ask::Mint { visitors, done } => {
                 let _ = done.send(visitors.iter().map(|visitor| self.mint(*visitor)).collect());
                 return;
@@ -280,7 +217,8 @@ impl Worker {
                 return;
             }
         };
-        self.commands.push_back(Command { what, until, written: None });
+        let until = asked + wait;
+        self.commands.push_back(Command { what, asked, until, written: None });
     }
 
     fn mint(&self, visitor: VisitorId) -> Option<Minted> {
@@ -303,6 +241,10 @@ impl Worker {
         Shown {
             configured: line.last_decision() > Seq(0),
             halted: self.halted.as_ref().map(ToString::to_string),
+            unready: self.unready(),
+            now: self.now(),
+            rate: line.rate().0,
+            follows: line.follows().is_some(),
             policy: line.policy().clone(),
             state: line.state(),
             reason: line.reason().map(str::to_owned),
@@ -316,79 +258,69 @@ impl Worker {
         }
     }
 
-    fn sent(&mut self, outcome: Result<Stored, PublishError>) {
-        let Some(in_flight) = &mut self.in_flight else { return };
-        in_flight.sending = None;
-        let pause = clock::monotonic() + RETRY_WAIT;
-        match outcome {
-            // The tail brings it back, ours or the one that was first.
-            Ok(_) | Err(PublishError::FenceLost) => in_flight.maybe_stored = true,
-            Err(PublishError::Unknown) => {
-                in_flight.maybe_stored = true;
-                self.not_before = Some(pause);
-            }
-            Err(PublishError::Away) => {
-                self.not_before = Some(pause);
-                self.drop_unsent();
-            }
-            Err(error @ (PublishError::Full | PublishError::Refused(_))) => {
-                tracing::error!(queue = %self.queue, %error, "a decision was not taken");
-                self.not_before = Some(pause);
-                if let Some(in_flight) = self.in_flight.take() {
-                    self.keep_outage(&in_flight);
-                    let why = Refused::Gate(Refusal::LogUnavailable);
-                    in_flight.commands.into_iter().for_each(|command| command.refuse(why));
-                }
-            }
+    /// Why this worker could not decide now, or not all of it.
+    fn unready(&self) -> Option<String> {
+        if let Some(halt) = &self.halted {
+            return Some(format!("stopped after entry {}: {halt}", self.line.seq().0));
         }
+        if !self.is_caught_up() {
+            return Some(format!("at entry {}, and not at the log's end", self.line.seq().0));
+        }
+        self.service.doubt(&self.line)
     }
 
-    /// A decision that was surely not stored is made anew later; its commands wait on.
-    fn drop_unsent(&mut self) {
-        if self.in_flight.as_ref().is_some_and(|in_flight| !in_flight.maybe_stored)
-            && let Some(in_flight) = self.in_flight.take()
+    fn sent(&mut self, outcome: Outcome) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        if let Some(retry_after) = in_flight.note(&outcome) {
+            self.not_before = Some(clock::monotonic() + retry_after);
+        }
+        if let Err(error) = &outcome
+            && in_flight.is_refused(error)
         {
-            self.keep_outage(&in_flight);
-            in_flight
-                .commands
-                .into_iter()
-                .rev()
-                .for_each(|command| self.commands.push_front(command));
+            tracing::error!(queue = %self.queue, %error, "a decision was not taken");
+            if let Some(in_flight) = self.in_flight.take() {
+                self.keep_outage(&in_flight);
+                let why = Refused::Gate(Refusal::LogUnavailable);
+                in_flight.commands.into_iter().for_each(|command| command.refuse(why));
+            }
+        } else if in_flight.is_surely_unsent() {
+            // It is made anew later; its commands wait on.
+            if let Some(in_flight) = self.in_flight.take() {
+                self.keep_outage(&in_flight);
+                let commands = in_flight.commands.into_iter().rev();
+                commands.for_each(|command| self.commands.push_front(command));
+            }
         }
     }
 
     /// The fence has moved: either our decision came back, or another one that made it void.
     fn settle(&mut self) {
-        let moved = self
-            .in_flight
-            .as_ref()
-            .is_some_and(|in_flight| in_flight.decision.prev != self.line.last_decision());
-        if !moved {
-            return;
+        let prev = self.line.last_decision();
+        let moved = |in_flight: &mut InFlight| in_flight.decision.prev != prev;
+        let Some(in_flight) = self.in_flight.take_if(moved) else { return };
+        if let (Some(_), Facts::Admitted(grants)) = (in_flight.landed, &in_flight.decision.facts) {
+            counts::granted(grants.len());
         }
-        if let Some(in_flight) = self.in_flight.take() {
-            if in_flight.landed.is_none() {
-                self.keep_outage(&in_flight);
-                tracing::info!(queue = %self.queue, "the fence was lost; deciding anew");
-            }
-            let (now, kid) = (self.now(), self.signer.public_key().kid.clone());
-            for command in in_flight.commands.into_iter().rev() {
-                let written = command.written.or(in_flight.landed);
-                // What came back is answered from the fold at once; the rest is decided anew.
-                let (_, again) = Command { written, ..command }.next(&self.line, now, &kid);
-                if let Some(again) = again {
-                    self.commands.push_front(again);
-                }
+        if in_flight.landed.is_none() {
+            self.keep_outage(&in_flight);
+            counts::fence_lost();
+            tracing::info!(queue = %self.queue, "the fence was lost; deciding anew");
+        }
+        let (now, kid) = (self.judging(), self.signer.public_key().kid.clone());
+        for command in in_flight.commands.into_iter().rev() {
+            let written = command.written.or(in_flight.landed);
+            // What came back is answered from the fold at once; the rest is decided anew.
+            let (_, again) = Command { written, ..command }.next(&self.line, now, &kid);
+            if let Some(again) = again {
+                self.commands.push_front(again);
             }
         }
     }
 
     /// An outage that was to be written and was not is still to be written.
     fn keep_outage(&mut self, in_flight: &InFlight) {
-        if let Some(seconds) = outage_seconds(&in_flight.decision.facts)
-            && !in_flight.outage_written
-        {
-            self.outage = self.outage.or(Some(seconds));
+        if !in_flight.outage_written {
+            self.service.keep_outage(&in_flight.decision.facts);
         }
     }
 
@@ -423,7 +355,7 @@ impl Worker {
             return;
         }
         if let Some(in_flight) = &self.in_flight {
-            if in_flight.sending.is_some() {
+            if in_flight.is_sending() {
                 return;
             }
             if !in_flight.abandoned {
@@ -435,48 +367,45 @@ impl Worker {
             }
             self.in_flight = None;
         }
-        if self.away || !self.is_caught_up() {
+        if !self.service.is_back() || !self.is_caught_up() {
             return;
         }
+        let is_active = self.beats.is_active();
         // Nobody is judged before the outage that excuses them is written.
-        self.time_first = !self.time_first || self.outage.is_some();
+        self.time_first = is_active && (!self.time_first || self.service.has_outage());
         let next = if self.time_first {
-            self.due().map(|facts| (facts, Vec::new())).or_else(|| self.ordered())
+            self.due().map(|facts| (facts, Vec::new())).or_else(|| self.ordered(is_active))
         } else {
-            self.ordered().or_else(|| self.due().map(|facts| (facts, Vec::new())))
+            let ordered = self.ordered(is_active);
+            ordered.or_else(|| is_active.then(|| self.due())?.map(|facts| (facts, Vec::new())))
         };
         let Some((facts, commands)) = next else { return };
         // A pause that is over belongs to an earlier decision; this one is not to be sent twice for it.
         self.not_before = None;
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
-        self.in_flight = Some(InFlight {
-            decision: Decision { prev, basis, facts },
-            commands,
-            sending: None,
-            maybe_stored: false,
-            outage_written: false,
-            abandoned: false,
-            landed: None,
-        });
+        self.in_flight = Some(InFlight::new(Decision { prev, basis, facts }, commands));
         self.send();
     }
 
     fn send(&mut self) {
-        let Some(in_flight) = &mut self.in_flight else { return };
-        let (log, queue, decision) =
-            (self.log.clone(), self.queue.clone(), in_flight.decision.clone());
-        in_flight.sending =
-            Some(Box::pin(async move { log.append_fenced(&queue, &decision).await }));
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.send(&self.log, &self.queue);
+        }
     }
 
-    /// What was ordered and is not done yet: one entry's worth, of one kind.
-    fn ordered(&mut self) -> Option<(Facts, Vec<Command>)> {
-        let (now, kid) = (self.now(), self.signer.public_key().kid.clone());
+    /// What was ordered and is not done yet: one entry's worth, of one kind. A redemption is asked of
+    /// all workers: it is written by the one whose turn it is, and here only if that is us; whoever
+    /// stands by answers it once it is written, and writes it itself when it goes on.
+    fn ordered(&mut self, is_active: bool) -> Option<(Facts, Vec<Command>)> {
+        let (now, kid) = (self.judging(), self.signer.public_key().kid.clone());
         let mut entry: Option<Facts> = None;
         let mut taken = Vec::new();
         for command in std::mem::take(&mut self.commands) {
             let (next, command) = command.next(&self.line, now, &kid);
             match (next, command) {
+                (Next::Write(Facts::Redeemed(_)), Some(command)) if !is_active => {
+                    self.commands.push_back(command);
+                }
                 (Next::Write(facts), Some(command)) if taken.len() < DECISIONS_PER_ENTRY_MAX => {
                     if merge(&mut entry, facts) {
                         taken.push(command);
@@ -484,18 +413,17 @@ impl Worker {
                         self.commands.push_back(command);
                     }
                 }
-                (_, Some(command)) => self.commands.push_back(command),
-                (_, None) => {}
+                (Next::Write(_) | Next::Wait, Some(command)) => self.commands.push_back(command),
+                (_, None) | (Next::Answered, Some(_)) => {}
             }
         }
         entry.map(|facts| (facts, taken))
     }
 
-    /// What nobody ordered: an outage that is over, our key, dead nodes, and what time brings.
+    /// What nobody ordered: an outage that is over, our key, dead nodes, the site's load, and what time
+    /// brings.
     fn due(&mut self) -> Option<Facts> {
-        if let Some(seconds) = self.outage.take()
-            && self.someone_is_waited_for()
-        {
+        if let Some(seconds) = self.service.take_outage(&self.line) {
             tracing::warn!(queue = %self.queue, seconds, "after an outage: graces and grants are prolonged");
             return Some(scheduled(Setting::Outage { seconds }));
         }
@@ -511,7 +439,15 @@ impl Worker {
             tracing::warn!(queue = %self.queue, ?facts, "nodes are silent");
             return Some(facts);
         }
-        match admit::decide(&self.line, self.now()) {
+        if let Some(facts) = self.followed() {
+            return Some(facts);
+        }
+        let now = self.now();
+        let due = match admit::by_time(&self.line, now).filter(|_| self.service.is_time_sure()) {
+            Some(facts) => Due::Facts(facts),
+            None => admit::admissions(&self.line, now),
+        };
+        match due {
             Due::Facts(facts) => Some(facts),
             Due::Admit(visitors) => Some(Facts::Admitted(
                 visitors.into_iter().map(|visitor| self.grant(visitor)).collect(),
@@ -520,8 +456,28 @@ impl Worker {
         }
     }
 
-    fn someone_is_waited_for(&self) -> bool {
-        !self.line.unused().is_empty() || self.line.present().len() < self.line.waiting().len()
+    /// The rate that the site's load asks for, if it is another. Only of an open queue: of one that
+    /// lets nobody in the load says nothing about the rate.
+    fn followed(&self) -> Option<Facts> {
+        if self.line.state() != State::Open {
+            return None;
+        }
+        let now = self.now();
+        let rate = load::InForce {
+            per_minute: self.line.rate().0,
+            cap: self.line.policy().rate_per_minute,
+            decided_at: self.line.follows().map(|follows| follows.at),
+        };
+        // Somebody could be let in, were it not for the rate.
+        let wanted = matches!(
+            admit::admissions(&self.line, now),
+            Due::Admit(_) | Due::Nothing(Idle::Rate(_))
+        );
+        let followed = load::follow(&self.loads, &rate, wanted, now)?;
+        let (from, to) = (rate.per_minute, followed.per_minute);
+        tracing::info!(queue = %self.queue, from, to, "the rate follows the load");
+        let what = Setting::Rate { per_minute: Some(followed.per_minute), loads: followed.loads };
+        Some(Facts::Configured(vec![Configured { by: BY_LOAD.to_owned(), what }]))
     }
 
     fn grant(&self, visitor: VisitorId) -> Admitted {
@@ -534,23 +490,10 @@ impl Worker {
     }
 }
 
-async fn sent(in_flight: &mut Option<InFlight>) -> Result<Stored, PublishError> {
-    match in_flight.as_mut().and_then(|in_flight| in_flight.sending.as_mut()) {
-        Some(sending) => sending.await,
-        None => std::future::pending().await,
-    }
-}
-
-fn outage_seconds(facts: &Facts) -> Option<u32> {
-    let Facts::Configured(facts) = facts else { return None };
-    facts.iter().find_map(|fact| match fact.what {
-        Setting::Outage { seconds } => Some(seconds),
-        Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) | Setting::Rate { .. } => None,
-    })
-}
-
-fn is_outage(facts: &Facts) -> bool {
-    outage_seconds(facts).is_some()
+/// Whether the rate no longer follows the load after these facts.
+fn ends_following(facts: &Facts) -> bool {
+    let Facts::Configured(facts) = facts else { return false };
+    facts.iter().any(|fact| matches!(fact.what, Setting::Rate { per_minute: None, .. }))
 }
 
 fn scheduled(what: Setting) -> Facts {

@@ -38,8 +38,14 @@ pub(super) const BODY_BYTES_MAX: usize = 8 * 1024;
 /// An idempotency key is a UUID or the like.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 
-/// For so long admission's answer about a token is waited for, in seconds.
-const ANSWER_SECONDS: u32 = 5;
+/// For so long it is tried to have a token used, in seconds: longer than it takes another worker to
+/// go on when one has died.
+const ANSWER_SECONDS: u32 = 10;
+/// For so long one answer is waited for. Whoever was asked may have died with the question; asked
+/// again, the next one knows by its key whether it was done.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+/// Pause before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 const WAITING_TOKEN: HeaderName = HeaderName::from_static("x-waiting-token");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -291,13 +297,20 @@ async fn redeem_token(
     let key = key.unwrap_or_else(|| ids::key_digest(&ids::node().to_string()));
     let until = queue.view().now().plus_seconds(ANSWER_SECONDS);
     let question = RedeemQuestion { token: token.to_owned(), key: Some(key), until: until.0 };
-    let wait = Duration::from_secs(u64::from(ANSWER_SECONDS));
-    let answer: Result<RedeemAnswer, AskError> =
-        node.log.gate(&queue.id, "redeem", &question, wait).await;
-    match answer {
-        Ok(answer) => Ok((queue, answer)),
-        Err(AskError::Refused(refusal)) => Err(refused(refusal)),
-        Err(AskError::Nobody | AskError::Unreadable) => Err(Problem::log_unavailable()),
+    let give_up = clock::monotonic() + Duration::from_secs(u64::from(ANSWER_SECONDS));
+    loop {
+        let answer: Result<RedeemAnswer, AskError> =
+            node.log.gate(&queue.id, "redeem", &question, ATTEMPT_MAX).await;
+        match answer {
+            Ok(answer) => return Ok((queue, answer)),
+            Err(AskError::Nobody | AskError::Refused(Refusal::LogUnavailable))
+                if clock::monotonic() + ASK_AGAIN < give_up =>
+            {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(AskError::Refused(refusal)) => return Err(refused(refusal)),
+            Err(AskError::Nobody | AskError::Unreadable) => return Err(Problem::log_unavailable()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::queue::event::At;
+use crate::queue::event::{At, State};
 
 /// How a queue lets people in. Made by [`Policy::check`], so its values are within their limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +134,31 @@ impl Policy {
             fault("content", format!("a text of at most {CONTENT_CHARS_MAX} characters"));
         }
         if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Why nobody can ever be let in under this policy, or not before somebody orders it, in words for
+    /// an operator; empty when people can.
+    pub fn warnings(&self, state: State, now: At) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut warn = |what: &str| warnings.push(what.to_owned());
+        let is_over = matches!(state, State::Closed | State::Deleted);
+        let has_come = |instant: Option<At>| instant.is_some_and(|instant| instant <= now);
+        if is_over {
+            return warnings;
+        }
+        if has_come(self.closes_at) {
+            warn("closes_at is past: the queue closes at once, and nobody is let in");
+        } else if self.closes_at.is_some_and(|closes| self.opens_at.is_some_and(|it| closes <= it))
+        {
+            warn("closes_at is not after opens_at: the queue closes before it opens by itself");
+        }
+        if state == State::Scheduled && self.opens_at.is_none() {
+            warn("it is scheduled and has no opens_at: nobody is let in until somebody opens it");
+        }
+        if state == State::Open && self.opens_at.is_some() && !has_come(self.opens_at) {
+            warn("it is open already: opens_at, which is still to come, changes nothing");
+        }
+        warnings
     }
 }
 

@@ -11,6 +11,7 @@ mod configured;
 pub mod event;
 pub mod feed;
 pub mod ask;
+pub mod beat;
 pub mod socket;
 pub mod frame;
 pub mod token;

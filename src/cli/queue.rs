@@ -9,12 +9,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::cli::AtOperator;
+use crate::clock;
 use crate::up;
 
 /// `anteroom queue …`
 #[derive(Subcommand)]
 pub enum QueueCommand {
-    /// Create a queue, open
+    /// Create a queue: open, or scheduled where its opening time is still to come
     Create(Change),
     /// Change values of a queue's policy, or with --policy replace it
     Set(Change),
@@ -32,6 +33,10 @@ pub enum QueueCommand {
     Pause(Order),
     /// Let people in again
     Resume(Order),
+    /// Let nobody in any more; those who wait keep their places
+    Close(Order),
+    /// Delete a queue: its log stays, its name is not used again
+    Delete(One),
 }
 
 /// A queue and its policy.
@@ -42,7 +47,7 @@ pub struct Change {
     /// A policy file, TOML or JSON
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// One value of the policy, as rate_per_minute=120; over the file's
+    /// One value of the policy, as rate_per_minute=120; over the file's. KEY= takes a value away
     #[arg(long = "set", value_name = "KEY=VALUE")]
     values: Vec<String>,
     /// How to print, and where the system is.
@@ -84,6 +89,12 @@ pub struct Common {
     at: AtOperator,
 }
 
+/// For so long a worker that can't be reached is tried again: another goes on within five seconds.
+const WORKER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Pause before it is tried again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// The status of an answer without a body.
+const NO_CONTENT: u16 = 204;
 /// How long the operator API may take.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -109,6 +120,11 @@ pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
         QueueCommand::Open(order) => order_call(order, "open"),
         QueueCommand::Pause(order) => order_call(order, "pause"),
         QueueCommand::Resume(order) => order_call(order, "resume"),
+        QueueCommand::Close(order) => order_call(order, "close"),
+        QueueCommand::Delete(one) => {
+            let path = format!("/admin/queues/{}", one.queue);
+            (one.common, Call { method: Method::Delete, path, body: Value::Null })
+        }
     };
     let (ok, body) = answer.make(&common.at)?;
     if common.json {
@@ -116,10 +132,15 @@ pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
     } else if ok {
         print_text(&body);
     } else {
-        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
-        bail!("{} ({})", text("detail"), text("code"));
+        bail!(problem(&body));
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What an answer says that is a problem.
+fn problem(body: &Value) -> String {
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+    format!("{} ({})", text("detail"), text("code"))
 }
 
 fn order_call(order: Order, verb: &str) -> (Common, Call) {
@@ -137,6 +158,7 @@ struct Call {
 enum Method {
     Get,
     Post,
+    Delete,
     Put { create: bool },
 }
 
@@ -150,7 +172,27 @@ impl Call {
     }
 
     /// Whether it was carried out, and the answer.
-    fn make(self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
+    fn make(&self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
+        let give_up = clock::monotonic() + WORKER_WAIT_MAX;
+        loop {
+            match self.make_once(at) {
+                // A worker that has died is started again, or another is reached at its address; what
+                // was asked twice then is done all the same, or was done already.
+                Err(error) if is_unreached(&error) && clock::monotonic() < give_up => {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                Ok((false, body))
+                    if body.get("code") == Some(&json!("log_unavailable"))
+                        && clock::monotonic() < give_up =>
+                {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                made => return made,
+            }
+        }
+    }
+
+    fn make_once(&self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
         let (operator, token) = reach(at)?;
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -161,6 +203,7 @@ impl Call {
         let bearer = format!("Bearer {token}");
         let answer = match self.method {
             Method::Get => agent.get(url).header("Authorization", bearer).call(),
+            Method::Delete => agent.delete(url).header("Authorization", bearer).call(),
             Method::Post => agent.post(url).header("Authorization", bearer).send_json(&self.body),
             Method::Put { create } => {
                 let put = agent.put(url).header("Authorization", bearer);
@@ -169,9 +212,19 @@ impl Call {
             }
         };
         let mut answer = answer.context("the operator API can't be reached")?;
+        if answer.status() == NO_CONTENT {
+            return Ok((true, json!({ "done": true })));
+        }
         let body = answer.body_mut().read_json().context("the operator API answered no JSON")?;
         Ok((answer.status().is_success(), body))
     }
+}
+
+/// Whether nobody was reached, or whoever was died with the call.
+fn is_unreached(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ureq::Error>()
+        .is_some_and(|error| matches!(error, ureq::Error::ConnectionFailed | ureq::Error::Io(_)))
 }
 
 fn reach(at: &AtOperator) -> anyhow::Result<(String, String)> {
@@ -193,7 +246,7 @@ fn in_force(change: &Change) -> anyhow::Result<Map<String, Value>> {
     let (ok, mut body) = Call::get(&path).make(&change.common.at)?;
     match body.get_mut("policy").map(Value::take) {
         Some(Value::Object(policy)) if ok => Ok(policy),
-        _ => bail!("there is no queue {}", change.queue),
+        _ => bail!(problem(&body)),
     }
 }
 
@@ -202,18 +255,30 @@ fn policy(change: &Change) -> anyhow::Result<Value> {
         None => Map::new(),
         Some(file) => {
             let text = read(file)?;
-            let parsed: Option<Map<String, Value>> =
-                serde_json::from_str(&text).ok().or_else(|| toml::from_str(&text).ok());
+            let toml = || toml::from_str(&text).ok().map(json_of);
+            let parsed = serde_json::from_str(&text).ok().or_else(toml);
             parsed.with_context(|| format!("{} is neither TOML nor JSON", file.display()))?
         }
     };
     set_values(change, policy)
 }
 
+/// A table as JSON: an instant of TOML is a text there.
+fn json_of(table: toml::Table) -> Map<String, Value> {
+    let value = |value: toml::Value| {
+        value.as_datetime().map_or_else(|| json!(value), |instant| json!(instant.to_string()))
+    };
+    table.into_iter().map(|(key, it)| (key, value(it))).collect()
+}
+
 fn set_values(change: &Change, mut policy: Map<String, Value>) -> anyhow::Result<Value> {
     for pair in &change.values {
         let (key, value) =
             pair.split_once('=').with_context(|| format!("{pair:?} is no KEY=VALUE"))?;
+        if value.is_empty() {
+            policy.remove(key);
+            continue;
+        }
         // 120 is a number and ["a"] a list; what is no JSON is a text.
         let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
         policy.insert(key.to_owned(), value);
@@ -222,7 +287,9 @@ fn set_values(change: &Change, mut policy: Map<String, Value>) -> anyhow::Result
 }
 
 fn print_text(body: &Value) {
-    if let Some(queues) = body.get("queues").and_then(Value::as_array) {
+    if body.get("done").is_some() {
+        print("done");
+    } else if let Some(queues) = body.get("queues").and_then(Value::as_array) {
         queues.iter().for_each(print_queue);
     } else {
         print_queue(body);
@@ -239,6 +306,9 @@ fn print_queue(queue: &Value) {
     if queue.get("reason").is_some_and(|reason| !reason.is_null()) {
         print(&format!("  reason    {}", text("reason")));
     }
+    if queue.get("followsLoad") == Some(&json!(true)) {
+        print(&format!("  rate      {} a minute, by the site's load", text("ratePerMinute")));
+    }
     print(&format!("  waiting   {} ({} here)", text("waiting"), text("present")));
     print(&format!(
         "  admitted  {} ({} inside, {} tokens unused)",
@@ -250,6 +320,9 @@ fn print_queue(queue: &Value) {
         for (key, value) in policy {
             print(&format!("  {key} = {value}"));
         }
+    }
+    for warning in queue.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        print(&format!("  warning   {}", warning.as_str().unwrap_or_default()));
     }
 }
 

@@ -161,7 +161,12 @@ fn door(queue: &Queue) -> Option<End> {
     if matches!(view.state(), State::Closed | State::Deleted) {
         return Some(End::Ended(EndReason::Closed));
     }
-    view.is_full().then_some(End::Full)
+    // Who joins through us and is not in the line yet counts; what other nodes take in meanwhile does
+    // not, so the bound is soft by that.
+    let coming = u32::try_from(queue.appender.waiting()).unwrap_or(u32::MAX);
+    let max_waiting = view.policy().max_waiting;
+    let is_long = max_waiting.is_some_and(|max| view.waiting().saturating_add(coming) >= max);
+    (view.is_full() || is_long).then_some(End::Full)
 }
 
 /// Waits for the fate of a join. Whoever goes away meanwhile is disconnected once it is stored.
@@ -322,6 +327,9 @@ async fn resume_quietly(
     if queue.view().is_halted() {
         // Whatever is found now is a ticket of another line.
         return Err(End::Unavailable(ErrorCode::Unavailable));
+    }
+    if queue.view().state() == State::Deleted {
+        return Err(End::Ended(EndReason::Closed));
     }
     let found = match queue.lookups.find(visitor, at_least).await {
         Ok(Some(found)) => found,

@@ -11,10 +11,11 @@ use crate::log::subjects::{self, QueueId};
 use crate::log::talk::{ASK_WAIT_MAX, Listener};
 use crate::node::places::{Missed, Moved, View};
 use crate::node::{NoQueue, Node, Queue, lookups};
-use crate::queue::event::Seq;
+use crate::queue::event::{Seq, State};
 use crate::wire;
 use crate::wire::ask::{Answer, Refusal, SnapshotQuestion};
 use crate::wire::feed::{Frame, SnapshotPart};
+use crate::wire::socket::EndReason;
 
 /// Frames kept while a snapshot is under way: at 100 a second some five seconds. Beyond it the
 /// oldest are dropped, and the snapshot is asked for once more.
@@ -196,6 +197,11 @@ impl Follower {
         }
         for (ticket, reason) in &moved.ended {
             queue.hall.end(*ticket, *reason);
+        }
+        if queue.view().state() == State::Deleted {
+            for (ticket, _) in queue.hall.visitors() {
+                queue.hall.end(ticket, EndReason::Closed);
+            }
         }
         for came in &moved.came {
             let is_me = self.node.is_me(came.node);

@@ -19,8 +19,10 @@ mod visitor;
 
 mod bad_input;
 mod kills;
+mod load;
 mod outages;
 mod places;
+mod policy;
 mod projection;
 mod sockets;
 mod tokens;

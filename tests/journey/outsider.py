@@ -195,7 +195,11 @@ async def throng(ready, folder):
     operate("the policy is another", 200, "PUT", "",
             {"rate_per_minute": 6000, "max_inside": 3, "token_seconds": 600, "title": "Ünïcode 🎟"})
     operate("and stays so", 200, "GET", "/stats")
-    operate("the operator resumes", 200, "POST", "/resume")
+    operate("the operator closes it", 200, "POST", "/close", {"reason": "früh"})
+    operate("there is nothing to resume in a closed one", 409, "POST", "/resume")
+    operate("the operator opens it again", 200, "POST", "/open")
+    operate("the site reports its load", 200, "POST", "/load", {"load": 0.5})
+    operate("and not more than all", 400, "POST", "/load", {"load": 1.5})
     tokens = {who: (await who.hear("ADMITTED"))["payload"]["token"] for who in (ann, bob)}
     for _ in range(2):
         key = {"idempotency-key": "2f1d9a70"}
@@ -204,7 +208,14 @@ async def throng(ready, folder):
     done = operate("somebody is done", 200, "POST", "/release", {"visitor": ann.name})
     check("and named", done, {"released": ann.name})
     operate("but not twice", 404, "POST", "/release", {"visitor": ann.name})
+    operate("the site reports no more", 204, "DELETE", "/load")
     operate("the operator pauses again", 200, "POST", "/pause")
+    bearer = {"authorization": f"Bearer {ready['operatorToken']}"}
+    other = f"{ready['operator']}/admin/queues/other"
+    check("another queue, for later", call("PUT", other, {"opens_at": "2190-01-01T00:00:00Z"}, bearer)[0], 201)
+    check("is deleted", call("DELETE", other, None, bearer)[0], 204)
+    check("for good", call("PUT", other, {}, bearer)[0], 410)
+    check("the worker is ready", call("GET", f"{ready['operator']}/readyz")[0], 200)
     await forge(folder, queue, bob.name)
     last = [await Visitor(api, queue).join() for _ in range(2)]
     for who in (ann, bob, fay, last[1]):

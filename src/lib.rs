@@ -55,7 +55,8 @@
 //! **Reconnect.** The connection id is verified without a look-up; a seat on this node is taken over
 //! (`node/hall/seats`), otherwise a projector is asked (`node/lookups`) and `reconnected` is written.
 //!
-//! **Admit.** `admission/worker` folds the log; [`queue::admit::decide`] says who is due; the entry is
+//! **Admit.** Of several workers one decides (`admission/turn`), and the others stand by with a hot fold.
+//! `admission/worker` folds the log; [`queue::admit::decide`] says who is due; the entry is
 //! fenced; when it comes back, nodes hear it by the feed and ask for the tokens of those who sit
 //! with them (`node/mint`); the token is signed from the grant (`admission/signer`).
 //!

@@ -24,6 +24,7 @@ mod reckoning;
 mod road;
 mod row;
 mod small_disk;
+mod two;
 
 mod acks;
 mod away;
@@ -38,6 +39,7 @@ mod projectors;
 mod sockets;
 mod store;
 mod stream;
+mod workers;
 
 #[path = "../journey/checker.rs"]
 mod checker;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
 /// What `up` and those beside it write, by who does.
-const LOGS: [&str; 3] = ["up", "node", "projector"];
+const LOGS: [&str; 4] = ["up", "node", "projector", "admission"];
 
 pub struct System {
     pub dir: PathBuf,
@@ -20,10 +20,12 @@ pub struct System {
     pub by: Vec<String>,
     /// What `up` is told besides where it is.
     pub settings: Vec<String>,
+    /// What the environment of those beside `up` has besides ours.
+    pub environment: Vec<(&'static str, String)>,
     up: Option<Child>,
     /// Roles that were started beside `up`, by what they are.
     beside: BTreeMap<&'static str, Child>,
-    ports: [u16; 4],
+    ports: [u16; 5],
     pub ready: Value,
 }
 
@@ -42,14 +44,15 @@ impl System {
         let dir = std::env::temp_dir()
             .join(format!("anteroom-journey-{name}-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let ports = [free_port(), free_port(), free_port(), free_port()];
-        let (by, settings, beside) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { dir, by, settings, up: None, beside, ports, ready: Value::Null }
+        let ports = [free_port(), free_port(), free_port(), free_port(), free_port()];
+        let (by, settings, environment) = (Vec::new(), Vec::new(), Vec::new());
+        let (beside, ready) = (BTreeMap::new(), Value::Null);
+        Self { dir, by, settings, environment, up: None, beside, ports, ready }
     }
 
     /// Starts `up` on the folder, for the first time or again.
     pub fn up(&mut self) {
-        let [visitors, operators, nats, _] = self.ports;
+        let [visitors, operators, nats, ..] = self.ports;
         let program = [self.by.as_slice(), &[PROGRAM.to_owned()]].concat();
         let mut up = Command::new(&program[0])
             .args(&program[1..])
@@ -86,10 +89,25 @@ impl System {
         self.begin_beside("projector", &["--dir", &dir]);
     }
 
+    /// Starts a second admission worker, as a role of its own; again where it has ended.
+    pub fn second_admission(&mut self) {
+        let listen = format!("127.0.0.1:{}", self.ports[4]);
+        let (key, token) = (self.file("keys/signing.pem"), self.token_file());
+        let arguments = [
+            ["--operator-listen", &listen],
+            ["--signing-key-file", &key],
+            ["--operator-token-file", &token],
+        ];
+        self.begin_beside("admission", arguments.as_flattened());
+        let ready = format!("{}/readyz", self.operator(1));
+        wait_until("the second worker is ready", || get(&ready).0 == 200);
+    }
+
     fn begin_beside(&mut self, role: &'static str, arguments: &[&str]) {
         let child = Command::new(PROGRAM)
             .args([role, "--nats-file", &self.file(&format!("run/nats-{role}.url"))])
             .args(arguments)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.log(role))
@@ -122,6 +140,16 @@ impl System {
         format!("http://127.0.0.1:{}", [self.ports[0], self.ports[3]][which % 2])
     }
 
+    /// The operator listener of the first (0) or the second (1) admission worker.
+    pub fn operator(&self, which: usize) -> String {
+        format!("http://127.0.0.1:{}", [self.ports[1], self.ports[4]][which % 2])
+    }
+
+    /// The file with what operators present.
+    pub fn token_file(&self) -> String {
+        self.file("operator-token")
+    }
+
     /// The socket of a queue on a node.
     pub fn socket(&self, which: usize, queue: &str) -> String {
         format!("{}/ws/{queue}", self.node(which).replace("http://", "ws://"))
@@ -140,7 +168,12 @@ impl System {
 
     /// What the nodes count, as the operator listener shows it.
     pub fn metrics(&self) -> String {
-        let url = format!("{}/metrics", self.text("operator"));
+        self.metrics_at(0)
+    }
+
+    /// What the nodes and one admission worker count.
+    pub fn metrics_at(&self, which: usize) -> String {
+        let url = format!("{}/metrics", self.operator(which));
         let bearer = format!("Bearer {}", self.text("operatorToken"));
         let mut answer = ureq::get(&url).header("Authorization", &bearer).call().unwrap();
         answer.body_mut().read_to_string().unwrap()

@@ -28,6 +28,7 @@ mod two;
 
 mod acks;
 mod away;
+mod clocks;
 mod cut_off;
 mod departures;
 mod disk;

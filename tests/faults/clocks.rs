@@ -1,0 +1,151 @@
+//! Wall clocks that are an hour off (libfaketime): nothing about people is decided by one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use jiff::Timestamp;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::by_hand::in_order;
+use crate::checker::{Entry, read};
+use crate::crowd::Crowd;
+use crate::reckoning::{assert_all_in_order, assert_rate};
+use crate::row::{row, times};
+use crate::system::{System, call, get, post, signal};
+use crate::two::{CALM, PAUSE_MAX, Worker, admitted_at, pauses, until_decides, worst};
+use crate::visitor::{Visitor, connection_id, key, name};
+
+/// How far off the clocks are.
+const HOUR: i64 = 3_600;
+/// A clock that is meant to be an hour off is so to within this.
+const TOLD_APART: i64 = 60;
+/// What a backend that verifies a token must bear with, as README.md states it.
+const SKEW_SECONDS: i64 = 30;
+/// As long as a token is good.
+const TOKEN_SECONDS: i64 = 600;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_and_a_worker_whose_clocks_are_an_hour_off_change_nothing() {
+    const RATE: usize = 240;
+    let mut system = System::start("clocks");
+    set_clock(&mut system, HOUR);
+    system.second_node();
+    system.second_admission();
+    let policy = json!({"rate_per_minute": RATE, "token_seconds": TOKEN_SECONDS});
+    system.queue("storm", &policy);
+    system.queue("door", &json!({"rate_per_minute": 6000, "token_seconds": TOKEN_SECONDS}));
+    let crowd = Crowd::gather(&system, "storm", 30, Duration::ZERO);
+    let (mut checked, mut takeovers, repetitions) = (Vec::new(), 0, times(2, 10));
+    for repetition in 0..repetitions {
+        let off = if repetition.is_multiple_of(2) { HOUR } else { -HOUR };
+        for told in [system.node(1), system.operator(1)] {
+            let apart = wall_clock(&told).duration_since(wall_clock(&system.node(0))).as_secs();
+            assert!((apart - off).abs() <= TOLD_APART, "{told} is {apart} s off, not {off}");
+        }
+        takeovers += until_decides(&system, Worker::Second).await;
+        tokio::time::sleep(CALM).await;
+        checked.push(let_in(&system).await);
+        takeovers += until_decides(&system, Worker::First).await;
+        tokio::time::sleep(CALM).await;
+        checked.push(let_in(&system).await);
+        if repetition + 1 < repetitions {
+            set_clock(&mut system, -off);
+            for role in ["node", "admission"] {
+                signal(system.pid_beside(role), Signal::KILL);
+                system.ended_beside(role);
+            }
+            system.second_node();
+            system.second_admission();
+        }
+    }
+    let visits = crowd.leave().await;
+    let entries = assert_all_in_order(&system, "storm", &visits).await;
+    assert_rate(&entries, RATE);
+    let longest = worst(&pauses(&admitted_at(&entries)));
+    assert!(longest <= PAUSE_MAX, "nobody was let in for {longest:?}");
+    let door = read(&system, "door").await;
+    for (visitor, claims) in &checked {
+        assert_in_time(&door, visitor, claims);
+    }
+    in_order(&system, "door");
+    let all = entries.iter().chain(&door);
+    let outages = all.filter(|entry| entry.body.to_string().contains(r#""outage""#));
+    assert_eq!(outages.count(), 0, "an outage that was none is written");
+    row(
+        "wall clock of a worker and a node an hour ahead and behind in turn (libfaketime)",
+        repetitions,
+        &format!(
+            "{} let in and entered once, in order, rate of {RATE} kept; {takeovers} times one went on for another with a true or \
+             a false clock, longest pause {:.2} s; {} tokens with iat, nbf and exp by the log's time \
+             (to {SKEW_SECONDS} s), redeemed at the node with the false clock, and their passes taken \
+             by both",
+            visits.len(),
+            longest.as_secs_f64(),
+            checked.len(),
+        ),
+    );
+}
+
+/// Sets the wall clock of what is started beside `up` from now on, and no other clock.
+fn set_clock(system: &mut System, seconds: i64) {
+    system.environment = vec![
+        ("LD_PRELOAD", libfaketime().to_str().unwrap().to_owned()),
+        ("FAKETIME", format!("{seconds:+}")),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ];
+}
+
+/// Where systems have it: under the libraries, or under those of the machine's kind.
+fn libfaketime() -> PathBuf {
+    let list = |dir: &str| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut dirs = vec![PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")];
+    dirs.extend(list("/usr/lib").map(|entry| entry.path()));
+    let mut found = dirs.iter().map(|dir| dir.join("faketime/libfaketime.so.1"));
+    found.find(|file| file.exists()).expect("`tools/preflight faketime` names what is missing")
+}
+
+/// The wall clock of a process, as its HTTP says.
+fn wall_clock(address: &str) -> Timestamp {
+    let (_, answer) = get(&format!("{address}/readyz"));
+    let date = answer["header date"].as_str().unwrap();
+    jiff::fmt::rfc2822::parse(date).unwrap().timestamp()
+}
+
+/// Somebody is let in at the node with the false clock and enters there: who, and the claims of the
+/// token. The pass is good at both nodes.
+async fn let_in(system: &System) -> (String, Value) {
+    let mut visitor = Visitor::join(&system.socket(1, "door"), &key()).await;
+    let id = connection_id(&visitor.until("JOINED").await);
+    let admitted = visitor.until("ADMITTED").await;
+    let token = admitted["payload"]["token"].as_str().unwrap();
+    let redeem = format!("{}/api/tokens/redeem", system.node(1));
+    let (status, answer) = post(&redeem, &json!({ "token": token }));
+    assert_eq!(status, 200, "{answer}");
+    let pass = answer["pass"].as_str().unwrap();
+    for node in 0..2 {
+        let authorize = format!("{}/api/authorize?queue=door", system.node(node));
+        let (status, answer) = call("GET", &authorize, &[("X-Waiting-Token", pass)], &Value::Null);
+        assert_eq!(status, 200, "{answer}");
+    }
+    (name(&id), claims(token))
+}
+
+fn claims(token: &str) -> Value {
+    let claims = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// A token is good from its grant on, by the times of the log.
+fn assert_in_time(entries: &[Entry], visitor: &str, claims: &Value) {
+    let is_of = |fact: &Value| fact["visitor"] == visitor;
+    let mut admitted = entries.iter().filter(|entry| entry.kind == "admitted");
+    let grant = admitted.find(|entry| entry.body["facts"].as_array().unwrap().iter().any(is_of));
+    let at: Timestamp = grant.unwrap().time.parse().unwrap();
+    for (claim, due) in [("iat", 0), ("nbf", 0), ("exp", TOKEN_SECONDS)] {
+        let apart = claims[claim].as_i64().unwrap() - (at.as_second() + due);
+        assert!(apart.abs() <= SKEW_SECONDS, "{claim} is {apart} s off: {claims}, granted {at}");
+    }
+}

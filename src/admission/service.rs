@@ -184,3 +184,119 @@ pub(super) fn outage_of(facts: &Facts) -> Option<u32> {
         Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) | Setting::Rate { .. } => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::admit;
+    use crate::queue::event::{Decision, NodeId, Seated, State, VisitorId};
+
+    const SECOND: i64 = NANOS_PER_SECOND;
+    const HOUR: i64 = 3_600 * SECOND;
+    /// When the story begins, by the log.
+    const BEGAN: At = At(1_000 * HOUR);
+
+    /// A worker and its fold, and a log whose clock is set as one likes.
+    struct Told {
+        line: Line,
+        service: Service,
+    }
+
+    impl Told {
+        /// An open queue with somebody who has just gone away, seen by a worker that serves.
+        fn begin() -> Self {
+            let mut told = Self { line: Line::default(), service: Service::default() };
+            let seated = |number| {
+                let visitors = vec![(VisitorId([number; 16]), 1)];
+                Seated { node: NodeId([9; 16]), visitors }
+            };
+            told.write(BEGAN, &decided(0, 0, Setting::State(State::Open, None)));
+            told.write(BEGAN, &Entry::Joined(seated(1)));
+            told.write(BEGAN, &Entry::Disconnected(seated(1)));
+            told.look(BEGAN);
+            told
+        }
+
+        fn write(&mut self, stored: At, entry: &Entry) {
+            self.service.hear_entry(stored, entry, &self.line);
+            self.line.apply(Seq(self.line.seq().0 + 1), stored, entry);
+        }
+
+        /// The server says what time it is, and the worker sees what it has missed.
+        fn look(&mut self, now: At) {
+            self.service.hear_info(&Info {
+                created: BEGAN,
+                first: Seq(1),
+                last: self.line.seq(),
+                bytes: 0,
+                max_bytes: 0,
+                now,
+                asked: clock::monotonic(),
+            });
+            if !self.service.is_back() && self.service.is_caught_up(&self.line) {
+                self.service.come_back(&self.line);
+            }
+        }
+
+        /// Whether somebody's time is over, as the worker judges it.
+        fn judges(&self) -> bool {
+            let now = self.service.now(&self.line);
+            admit::by_time(&self.line, now).is_some_and(|_| self.service.is_time_sure())
+        }
+
+        fn doubt(&self) -> String {
+            self.service.doubt(&self.line).unwrap_or_default()
+        }
+    }
+
+    fn decided(prev: u64, basis: u64, what: Setting) -> Entry {
+        let facts = Facts::Configured(vec![Configured { by: "operator".to_owned(), what }]);
+        Entry::Decided(Decision { prev: Seq(prev), basis: Seq(basis), facts })
+    }
+
+    #[test]
+    fn a_log_clock_that_is_set_an_hour_ahead_is_an_outage_and_costs_nobody_their_grace() {
+        let mut told = Told::begin();
+        assert_eq!((told.judges(), told.doubt()), (false, String::new()));
+        let ahead = At(BEGAN.0 + HOUR);
+        told.look(ahead);
+        // By its time alone the absent one's grace would be over.
+        let now = told.service.now(&told.line);
+        assert!(admit::by_time(&told.line, now).is_some());
+        assert!(!told.judges());
+        let says = "monotonic one came to differ by 3";
+        assert!(told.doubt().contains(says), "{}", told.doubt());
+        let seconds = told.service.take_outage(&told.line).unwrap();
+        assert!((3_600..3_700).contains(&seconds), "{seconds}");
+        told.write(ahead, &decided(1, 3, Setting::Outage { seconds }));
+        told.look(ahead);
+        assert!(!told.service.has_outage(), "it is written once");
+        let now = told.service.now(&told.line);
+        assert_eq!(admit::by_time(&told.line, now), None, "the grace goes on where it was");
+    }
+
+    #[test]
+    fn an_entry_that_is_stored_an_hour_ahead_is_an_outage_too() {
+        let mut told = Told::begin();
+        told.write(At(BEGAN.0 + HOUR), &Entry::Left(vec![VisitorId([2; 16])]));
+        assert!(!told.service.is_back(), "nothing is decided before it is known what was missed");
+        told.look(At(BEGAN.0 + HOUR));
+        assert!(!told.judges());
+        assert!(told.service.has_outage());
+    }
+
+    #[test]
+    fn while_the_log_clock_is_behind_its_own_entries_nobodys_time_runs() {
+        let mut told = Told::begin();
+        told.look(At(BEGAN.0 - HOUR));
+        assert!(!told.judges());
+        let says = "behind its own last entry: until it is there again nobody's time runs";
+        assert!(told.doubt().contains(says), "{}", told.doubt());
+        assert_eq!(told.service.now(&told.line), BEGAN);
+        assert!(!told.service.has_outage());
+        // When the clock is there again, so is the grace.
+        told.look(At(BEGAN.0 + SECOND));
+        let now = told.service.now(&told.line);
+        assert_eq!(admit::by_time(&told.line, now), None);
+    }
+}

@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::away::facts;
 use crate::by_hand::in_order;
 use crate::checker::{Entry, read};
 use crate::crowd::Crowd;
 use crate::reckoning::{assert_all_in_order, assert_rate};
+use crate::road::{Fate, Frame, Road};
 use crate::row::{row, times};
-use crate::system::{System, call, get, post, signal};
+use crate::system::{System, call, get, post, signal, wait_until};
 use crate::two::{CALM, PAUSE_MAX, Worker, admitted_at, pauses, until_decides, worst};
 use crate::visitor::{Visitor, connection_id, key, name};
 
@@ -23,6 +25,8 @@ const HOUR: i64 = 3_600;
 const TOLD_APART: i64 = 60;
 /// What a backend that verifies a token must bear with, as README.md states it.
 const SKEW_SECONDS: i64 = 30;
+/// As long as an absent visitor has their place, where the log's clock jumps.
+const GRACE_SECONDS: u32 = 60;
 /// As long as a token is good.
 const TOKEN_SECONDS: i64 = 600;
 
@@ -86,6 +90,110 @@ async fn a_node_and_a_worker_whose_clocks_are_an_hour_off_change_nothing() {
             checked.len(),
         ),
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_times_jump_by_an_hour_costs_nobody_their_grace_or_their_grant() {
+    let (mut outages, repetitions) = (Vec::new(), times(1, 5));
+    for _ in 0..repetitions {
+        outages.push(jumps_and_comes_back().await);
+    }
+    row(
+        "the log's times an hour ahead, and back (changed on the way to every role)",
+        repetitions,
+        &format!(
+            "an outage of {outages:?} s written; an absent visitor had their place again, a grant was \
+             redeemed, nobody's time was over; /readyz said so, ahead and back",
+        ),
+    );
+}
+
+/// The server itself is a static program, whose clock nothing sets but the machine's. Gives the
+/// seconds of the outage that was written.
+async fn jumps_and_comes_back() -> u64 {
+    let system = System::start("log-clock");
+    let mut roads = Vec::new();
+    for role in ["projector", "admission", "node"] {
+        roads.push(Road::lead(&system, role).await);
+        system.kill(role);
+    }
+    let reasons = || get(&format!("{}/readyz", system.operator(0))).1["reasons"].to_string();
+    wait_until("there is a worker", || reasons() == "[]");
+    wait_until("there is a node", || get(&format!("{}/readyz", system.node(0))).0 == 200);
+    system.queue("line", &json!({"rate_per_minute": 60, "reconnect_seconds": GRACE_SECONDS}));
+    let mut granted = Visitor::join(&system.socket(0, "line"), &key()).await;
+    let token = granted.until("ADMITTED").await["payload"]["token"].take();
+    assert_eq!(system.operate("POST", "/admin/queues/line/pause", &json!({})).0, 200);
+    let mut absent = Visitor::join(&system.socket(0, "line"), &key()).await;
+    let id = connection_id(&absent.until("JOINED").await);
+    drop((granted, absent));
+    until_gone(&system, 2).await;
+    let from = Timestamp::now();
+    roads.iter().for_each(|road| road.rule(move |frame| ahead(frame, from)));
+    let seconds = outage(&system).await;
+    assert!(reasons().contains("came to differ by 3"), "{}", reasons());
+    let redeem = format!("{}/api/tokens/redeem", system.node(0));
+    let (status, answer) = post(&redeem, &json!({ "token": token }));
+    assert_eq!(status, 200, "{answer}");
+    let mut back = Visitor::reconnect(&system.socket(0, "line"), &id).await;
+    assert_eq!(back.until("QUEUE_UPDATE").await["payload"]["position"], 1);
+    drop(back);
+    // Back to where it was: behind what stands in the log by then.
+    roads.iter().for_each(|road| road.rule(|_| Fate::Passes));
+    wait_until("it says that the clock is behind", || {
+        reasons().contains("behind its own last entry")
+    });
+    tokio::time::sleep(CALM).await;
+    let entries = read(&system, "line").await;
+    let ended = ["expired", "released"];
+    let ended = entries.iter().filter(|entry| ended.contains(&entry.kind.as_str()));
+    assert_eq!(ended.count(), 0, "somebody's time was taken to be over");
+    let audit = system.run_json(&["audit", "verify", "line"]);
+    assert_eq!((&audit["ok"], &audit["violations"]), (&json!(true), &json!([])), "{audit}");
+    seconds
+}
+
+/// Waits until so many visitors have gone away, by the log.
+async fn until_gone(system: &System, count: usize) {
+    while facts(&read(system, "line").await, "disconnected") < count {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The seconds of the outage that is written within what anything takes.
+async fn outage(system: &System) -> u64 {
+    let began = std::time::Instant::now();
+    loop {
+        let entries = read(system, "line").await;
+        let seconds = |entry: &Entry| entry.body["facts"][0]["outage"]["seconds"].as_u64();
+        if let Some(seconds) = entries.iter().find_map(seconds) {
+            return seconds;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "no outage is written");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The same frame from the log, with each time that the server has stated since then an hour later.
+fn ahead(frame: &Frame, since: Timestamp) -> Fate {
+    if frame.is_to_log {
+        return Fate::Passes;
+    }
+    let mut bytes = frame.bytes.clone();
+    for stated in [r#""ts":""#, r#""time":""#, "Nats-Time-Stamp: "] {
+        for (at, _) in frame.text().match_indices(stated) {
+            let begin = at + stated.len();
+            let end = begin + frame.text()[begin..].find('Z').unwrap() + 1;
+            let time: Timestamp = frame.text()[begin..end].parse().unwrap();
+            if time >= since {
+                // To the hour, which has as many characters.
+                let later = (time + jiff::SignedDuration::from_secs(HOUR)).to_string();
+                let hour = "2026-11-25T20".len();
+                bytes[begin..begin + hour].copy_from_slice(&later.as_bytes()[..hour]);
+            }
+        }
+    }
+    Fate::Becomes(bytes)
 }
 
 /// Sets the wall clock of what is started beside `up` from now on, and no other clock.

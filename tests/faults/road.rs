@@ -63,6 +63,8 @@ pub enum Fate {
     IsHeld,
     /// These bytes follow it.
     IsFollowed(Vec<u8>),
+    /// These bytes come in its place.
+    Becomes(Vec<u8>),
 }
 
 /// An append whose answer was handed over.
@@ -238,6 +240,10 @@ impl Connection {
             let copy = match fate {
                 Fate::Passes => None,
                 Fate::IsFollowed(bytes) => Some(Frame::unnamed(bytes)),
+                Fate::Becomes(bytes) => {
+                    frame.bytes = bytes;
+                    None
+                }
                 Fate::IsLost => continue,
                 Fate::IsLate(late) => {
                     let sender = sender.clone();

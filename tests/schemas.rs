@@ -689,6 +689,7 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
     let status = vec![Status::Scheduled, Status::Open, Status::Paused, Status::Closed];
     let status = prop::sample::select(status);
     let numbers = (1..=u32::MAX, any::<u32>(), any::<u32>(), any::<Option<u64>>());
+    let range = any::<Option<(u64, u64)>>();
     let words = (status, any::<Option<String>>(), any::<bool>());
     prop_oneof![
         ("[A-Za-z0-9_-]{46}", "[a-z0-9][a-z0-9-]{0,62}", 1..=86_400u32).prop_map(
@@ -697,10 +698,20 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
                 payload: JoinedPayload { queue, reconnect_within },
             }
         ),
-        (numbers, words).prop_map(
-            |((position, count, waiting, seconds), (status, reason, stale))| {
-                let payload =
-                    UpdatePayload { position, count, waiting, seconds, status, reason, stale };
+        (numbers, range, words).prop_map(
+            |((position, count, waiting, seconds), range, (status, reason, stale))| {
+                let payload = UpdatePayload {
+                    position,
+                    count,
+                    waiting,
+                    seconds,
+                    seconds_low: range.map(|(low, _)| low),
+                    seconds_high: range.map(|(_, high)| high),
+                    opens_at: range.map(|_| "2026-12-01T09:00:00Z".to_owned()),
+                    status,
+                    reason,
+                    stale,
+                };
                 ServerMessage::QueueUpdate { payload }
             }
         ),

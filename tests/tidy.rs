@@ -49,6 +49,7 @@ const NOT_IN_AUDIT: &[&str] = &[
     "queue::estimate",
     "queue::index",
     "queue::line",
+    "queue::pace",
     "queue::place",
     "queue::presence",
     "digest::digest",

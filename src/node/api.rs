@@ -192,8 +192,10 @@ async fn queue(
     let body = json!({
         "queue": queue.id.as_str(),
         "title": view.policy().title,
+        "content": view.policy().content,
         "status": waiting::status(view.state()),
         "reason": view.reason(),
+        "opensAt": view.opens_at().map(|at| clock::rfc3339(at.seconds())),
         "waiting": view.waiting(),
         "reconnectSeconds": view.policy().reconnect_seconds,
     });

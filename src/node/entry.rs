@@ -284,7 +284,7 @@ fn seat(
     }
     let (waits, seen) = {
         let view = queue.view();
-        (view.standpoint(found.ticket).is_some(), view.through())
+        (view.is_waiting(found.ticket), view.through())
     };
     // Where the replica is behind what was found, it will tell what comes by itself.
     if !waits && seen >= found.through {

@@ -146,7 +146,7 @@ pub(super) async fn catch_up(
         // Where the replica has moved on over them since, there is more to find out.
         let (waits, seen) = {
             let view = queue.view();
-            (view.standpoint(ticket).is_some(), view.through())
+            (view.is_waiting(ticket), view.through())
         };
         if waits || seen < found.through {
             return;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
 use crate::queue::digest::{standing_of_code, state_of_code};
-use crate::queue::estimate;
+use crate::queue::estimate::{self, Cause, Outlook, Turn};
 use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, State, Ticket};
 use crate::queue::line::{End, Standing};
 use crate::queue::places::Places;
@@ -43,7 +43,7 @@ pub(super) struct View {
     reason: Option<String>,
     keys: Vec<PublicKey>,
     full_milli: u16,
-    pace_milli: Option<u64>,
+    outlook: Outlook,
     behind_millis: u32,
     /// How far the projector last said that it is, and where the log ends.
     projector_at: (Seq, Seq),
@@ -105,7 +105,36 @@ pub(super) enum JoinFound {
 pub(super) struct Standpoint {
     pub(super) ahead: u32,
     pub(super) waiting: u32,
-    pub(super) seconds: Option<u32>,
+    /// When it is their turn, as estimated.
+    pub(super) turn: Option<Turn>,
+}
+
+/// What is to be expected from a moment on: taken once for all who are looked at then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Prospect {
+    outlook: Outlook,
+    now: At,
+    opening: Option<f64>,
+}
+
+impl Prospect {
+    /// When it is the turn of someone with so many ahead, who was told `before`.
+    fn turn(&self, ahead: u32, before: Option<Turn>) -> Option<Turn> {
+        let estimate = self.outlook.estimate(ahead, self.opening?)?;
+        Some(estimate::told(before, self.now, &estimate))
+    }
+
+    /// Seconds until a turn that is told, and between how many it is.
+    pub(super) fn seconds(&self, point: &Standpoint) -> Option<(u32, (u32, u32))> {
+        let seconds = point.turn?.whole_seconds(self.now);
+        let estimate = self.outlook.estimate(point.ahead, self.opening?)?;
+        Some((seconds, estimate.range(seconds)))
+    }
+
+    /// Why a turn comes later than was told.
+    pub(super) fn cause(&self) -> Cause {
+        self.outlook.cause
+    }
 }
 
 /// What everyone in a queue is told alike.
@@ -114,6 +143,8 @@ pub(super) struct Words {
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) stale: bool,
+    /// When it opens, while it is not open yet.
+    pub(super) opens_at: Option<At>,
 }
 
 impl View {
@@ -140,7 +171,7 @@ impl View {
             reason: None,
             keys: Vec::new(),
             full_milli: snapshot.full_milli,
-            pace_milli: snapshot.pace_milli,
+            outlook: (&snapshot.outlook).into(),
             behind_millis: snapshot.behind_millis,
             projector_at: (Seq(snapshot.through), Seq(snapshot.through)),
             heard: clock::monotonic(),
@@ -178,7 +209,9 @@ impl View {
             self.last_delta = self.last_delta.max(self.through);
             self.behind_millis = frame.behind_millis;
             self.full_milli = frame.full_milli;
-            self.pace_milli = frame.pace_milli;
+            if let Some(outlook) = &frame.outlook {
+                self.outlook = outlook.into();
+            }
             // What a projector says that has stopped is right, and no news.
             if frame.halted.is_none() {
                 self.heard = clock::monotonic();
@@ -220,23 +253,46 @@ impl View {
         }
     }
 
-    /// The numbers of someone who waits; `None` for others.
-    pub(super) fn standpoint(&self, ticket: Ticket) -> Option<Standpoint> {
-        if !self.waiting.contains(ticket) {
+    /// The numbers of someone who waits, who was told `before`; `None` for others.
+    pub(super) fn standpoint(
+        &self,
+        ticket: Ticket,
+        before: Option<Turn>,
+        prospect: &Prospect,
+    ) -> Option<Standpoint> {
+        if !self.is_waiting(ticket) {
             return None;
         }
         let ahead = self.waiting.rank(ticket);
-        Some(Standpoint {
-            ahead,
-            waiting: self.waiting.len(),
-            seconds: estimate::seconds(ahead, self.pace_milli)
-                .map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
-        })
+        let turn = prospect.turn(ahead, before);
+        Some(Standpoint { ahead, waiting: self.waiting.len(), turn })
+    }
+
+    /// Whether this ticket's visitor waits.
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains(ticket)
+    }
+
+    /// What is to be expected from now on.
+    pub(super) fn prospect(&self) -> Prospect {
+        let now = self.now();
+        let opening = estimate::opening(self.state, &self.policy, now);
+        Prospect { outlook: self.outlook, now, opening }
     }
 
     /// What everyone is told alike.
     pub(super) fn words(&self) -> Words {
-        Words { state: self.state, reason: self.reason.clone(), stale: self.is_stale() }
+        Words {
+            state: self.state,
+            reason: self.reason.clone(),
+            stale: self.is_stale(),
+            opens_at: self.opens_at(),
+        }
+    }
+
+    /// When the queue opens by itself, while it is not open yet.
+    pub(super) fn opens_at(&self) -> Option<At> {
+        self.policy.opens_at.filter(|_| self.state == State::Scheduled)
     }
 
     /// Whether this ticket has a grant that was not used.
@@ -449,7 +505,7 @@ mod tests {
             behind_millis,
             inside: 0,
             full_milli: 0,
-            pace_milli: None,
+            outlook: None,
             halted: None,
             deltas: Vec::new(),
         }

@@ -15,9 +15,10 @@ use crate::node::counts;
 use crate::node::ending::{self, End};
 use crate::node::hall::pushers::Handed;
 use crate::node::hall::seats::{Notice, Sitting, Taken};
-use crate::node::places::{Standpoint, Words};
+use crate::node::places::{Prospect, Standpoint, Words};
 use crate::node::session::{Bad, Came, Gone, Parts, Session};
 use crate::node::{APPEND_WAIT_MAX, Node, Queue};
+use crate::queue::estimate::{Cause, Turn};
 use crate::queue::event::{State, Ticket};
 use crate::wire::ask::Minted;
 use crate::wire::socket::{
@@ -163,33 +164,59 @@ impl Numbers {
         ticket: Ticket,
         always: bool,
     ) -> Result<(), Gone> {
+        let before = self.sent.as_ref().and_then(|(point, _)| point.turn);
         let now = {
             let view = queue.view();
-            view.standpoint(ticket).map(|point| (point, view.words()))
+            let prospect = view.prospect();
+            let point = view.standpoint(ticket, before, &prospect);
+            point.map(|point| ((point, view.words()), prospect))
         };
         // Whoever does not wait any more is told so by a notice.
-        let Some(now) = now else { return Ok(()) };
+        let Some((now, prospect)) = now else { return Ok(()) };
         if self.sent.as_ref() == Some(&now) && !always {
             return Ok(());
         }
-        let message = update(&now.0, &now.1);
+        let message = update(&now.0, &now.1, &prospect, before);
         self.sent = Some(now);
         session.send(&message).await
     }
 }
 
-/// A visitor's numbers, as a message.
-pub(super) fn update(point: &Standpoint, words: &Words) -> ServerMessage {
+/// A visitor's numbers, as a message to one who was told `before`. An operator's word about the state is
+/// the only reason that they are told; without one, a turn that comes later than was told has its own.
+pub(super) fn update(
+    point: &Standpoint,
+    words: &Words,
+    prospect: &Prospect,
+    before: Option<Turn>,
+) -> ServerMessage {
+    let seconds = prospect.seconds(point);
+    let range = seconds.map(|(_, range)| range);
+    let is_later = before.is_some() && point.turn > before;
+    let reason = words.reason.clone();
     let payload = UpdatePayload {
         position: point.ahead + 1,
         count: point.ahead,
         waiting: point.waiting,
-        seconds: point.seconds.map(u64::from),
+        seconds: seconds.map(|(seconds, _)| u64::from(seconds)),
+        seconds_low: range.map(|(low, _)| u64::from(low)),
+        seconds_high: range.map(|(_, high)| u64::from(high)),
         status: status(words.state),
-        reason: words.reason.clone(),
+        opens_at: words.opens_at.map(|at| clock::rfc3339(at.seconds())),
+        reason: reason.or_else(|| is_later.then(|| code(prospect.cause()).to_owned())),
         stale: words.stale,
     };
     ServerMessage::QueueUpdate { payload }
+}
+
+/// Why a turn comes later than was told, as programs are told it: `schemas/socket` has the words.
+fn code(cause: Cause) -> &'static str {
+    match cause {
+        Cause::RateLowered => "rate_lowered",
+        Cause::LineSlowed => "line_slowed",
+        Cause::PeopleReturned => "people_returned",
+        Cause::OpeningMoved => "opening_moved",
+    }
 }
 
 /// Their turn, as a message.

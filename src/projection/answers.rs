@@ -175,7 +175,7 @@ impl Projector {
         snapshot.behind_millis = frame.behind_millis;
         snapshot.inside = frame.inside;
         snapshot.full_milli = frame.full_milli;
-        snapshot.pace_milli = frame.pace_milli;
+        snapshot.outlook = self.outlook();
         let [a, b, c, d, e, f, g, h, ..] = ids::node().0;
         let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         self.given.snapshot = Some((id, wire::feed::write(&snapshot)));

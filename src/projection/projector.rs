@@ -15,18 +15,18 @@ use crate::projection::catch_up::CatchUp;
 use crate::projection::delta;
 use crate::projection::fold::Fold;
 use crate::projection::keeper::Keeper;
-use crate::queue::estimate::Pace;
 use crate::queue::event::{At, Seq};
-use crate::queue::line::Change;
+use crate::queue::pace::Pace;
 use crate::shutdown::Shutdown;
 use crate::wire;
-use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, Halted};
+use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, Halted, Outlook};
 
 /// Frames leave no closer together than this while things move; the first leaves at once. With 25 ms
 /// (until 2026-11-25) whoever joined in a crowd waited half as long again for their first numbers, and
 /// a node carried that many more of them; projector and node spend the same either way.
 const FRAME_EVERY: Duration = Duration::from_millis(10);
-/// A frame leaves at least this often, so that a node knows when it hears nothing.
+/// A frame leaves at least this often, so that a node knows when it hears nothing. What is to be
+/// expected is told with it, and with a change of the configuration.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Projector {
@@ -45,6 +45,7 @@ pub(super) struct Projector {
     catch_up: CatchUp,
     deltas: Vec<Delta>,
     last_delta: u64,
+    is_outlook_due: bool,
 }
 
 /// Why a projector has ended.
@@ -79,6 +80,7 @@ impl Projector {
             catch_up: CatchUp::new(queue.clone()),
             deltas: Vec::new(),
             last_delta: 0,
+            is_outlook_due: false,
         }
     }
 
@@ -94,7 +96,6 @@ impl Projector {
         }
         let line = self.fold.line();
         tracing::info!(queue = %self.queue, from = line.seq().0, visitors = line.places().len(), "projecting");
-        self.pace.state(line.at(), line.state());
         self.last_delta = line.seq().0;
         let last = self.fold.last();
         let tail = tail::follow_on(&self.log, &self.queue, last, self.stream, shutdown);
@@ -115,7 +116,10 @@ impl Projector {
                     None => break Ended::Stopped,
                 },
                 _ = frame.tick(), if !self.deltas.is_empty() => self.publish().await,
-                _ = heartbeat.tick() => self.publish().await,
+                _ = heartbeat.tick() => {
+                    self.is_outlook_due = true;
+                    self.publish().await;
+                }
             }
             self.answer_waiting().await;
             let may =
@@ -157,7 +161,7 @@ impl Projector {
 
     fn apply(&mut self, entry: &Decoded) {
         let change = self.fold.apply(entry);
-        self.note(&change);
+        self.is_outlook_due |= change.configured;
         let seq = entry.seq;
         self.catch_up.applied(seq);
         if !self.catch_up.is_over() {
@@ -169,24 +173,18 @@ impl Projector {
         }
     }
 
-    fn note(&mut self, change: &Change) {
-        let at = self.fold.line().at();
-        if change.configured {
-            self.pace.state(at, self.fold.line().state());
-        }
-        if !change.admitted.is_empty() {
-            self.pace.admitted(at, u32::try_from(change.admitted.len()).unwrap_or(u32::MAX));
-        }
-    }
-
     async fn publish(&mut self) {
         // A queue that never was: nobody waits for news of it.
         if self.stream.is_none() || !self.is_configured() && self.halted.is_none() {
             return;
         }
         let mut deltas = std::mem::take(&mut self.deltas).into_iter().peekable();
+        // Of a line that is read from far back it can't be told how it moves now.
+        let is_due = std::mem::take(&mut self.is_outlook_due) && self.catch_up.is_over();
+        let mut outlook = is_due.then(|| self.outlook());
         loop {
             let mut frame = self.empty_frame();
+            frame.outlook = outlook.take();
             let mut bytes = 0;
             while let Some(delta) = deltas.peek() {
                 bytes += wire::feed::write(delta).len();
@@ -239,7 +237,7 @@ impl Projector {
             behind_millis: u32::try_from(millis).unwrap_or(u32::MAX),
             inside: self.inside(),
             full_milli: self.full_milli(),
-            pace_milli: self.pace.per_minute_milli(self.now(), line.policy()),
+            outlook: None,
             halted: self.halted.as_ref().map(|halt| Halted {
                 after: line.seq().0,
                 why: halt.to_string(),
@@ -247,6 +245,12 @@ impl Projector {
             }),
             deltas: Vec::new(),
         }
+    }
+
+    /// What the line's movement lets expect now.
+    pub(super) fn outlook(&mut self) -> Outlook {
+        let now = self.now();
+        Outlook::from(&self.pace.look(self.fold.line(), now))
     }
 
     fn now(&self) -> At {

@@ -17,4 +17,5 @@ pub mod checkpoint;
 pub mod digest;
 pub mod admit;
 pub mod load;
+pub mod pace;
 pub mod estimate;

@@ -103,6 +103,11 @@ impl Graces {
         self.queue.iter().copied()
     }
 
+    /// The same, the latest first.
+    pub fn latest_absent(&self) -> impl Iterator<Item = (At, Ticket)> + '_ {
+        self.queue.iter().rev().copied()
+    }
+
     pub(super) fn restore(outages: i64, mut absent: Vec<(At, Ticket)>) -> Self {
         absent.sort_unstable();
         Self { outages, absent: absent.len(), queue: absent.into() }

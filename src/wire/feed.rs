@@ -6,8 +6,10 @@
 use bincode::config::Configuration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::queue::estimate::{self, Cause};
+
 /// Raised with every change of these types; a node drops frames of another version.
-pub const FEED_VERSION: u16 = 2;
+pub const FEED_VERSION: u16 = 3;
 
 /// A frame's deltas are split over several frames above this. It keeps one message quick to copy
 /// to every node, and far from the server's limit of 1 MiB.
@@ -34,8 +36,8 @@ pub struct Frame {
     pub inside: u32,
     /// Bytes of the stream, in thousandths of its limit.
     pub full_milli: u16,
-    /// People a minute that are let in, in thousandths.
-    pub pace_milli: Option<u64>,
+    /// What the line's movement lets expect, once a second: as long for one who waits as for a million.
+    pub outlook: Option<Outlook>,
     /// Why the projector goes no further, if it does not: then there is nothing else to be taken.
     pub halted: Option<Halted>,
     /// What moved, in log order.
@@ -172,7 +174,76 @@ pub struct Snapshot {
     /// As in a frame.
     pub full_milli: u16,
     /// As in a frame.
-    pub pace_milli: Option<u64>,
+    pub outlook: Outlook,
+}
+
+/// [`estimate::Outlook`], whose fields these are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// People a minute while there is room, in thousandths.
+    pub rate_milli: u64,
+    /// How many until the ceiling binds.
+    pub room: Option<u32>,
+    /// People a minute behind that, in thousandths.
+    pub full_milli: u64,
+    /// Of a million, how many stop to count in a second.
+    pub leaving_ppm: u32,
+    /// Departures that were seen.
+    pub departures: u32,
+    /// Of a million, how many stop to count or count again in a second.
+    pub moving_ppm: u32,
+    /// Person-seconds that were seen.
+    pub seen: u32,
+    /// Why a rise is one: 0 the line slowed, 1 the rate was lowered, 2 people returned, 3 the opening moved.
+    pub cause: u8,
+    /// Who does not count, up to each of [`estimate::RANKS`], as gaps.
+    pub absent: [u32; estimate::RANKS.len()],
+}
+
+impl From<&estimate::Outlook> for Outlook {
+    fn from(outlook: &estimate::Outlook) -> Self {
+        let mut absent = outlook.absent;
+        to_gaps(outlook.absent).into_iter().zip(&mut absent).for_each(|(gap, into)| *into = gap);
+        Self {
+            rate_milli: outlook.rate_milli,
+            room: outlook.room,
+            full_milli: outlook.full_milli,
+            leaving_ppm: outlook.leaving_ppm,
+            departures: outlook.departures,
+            moving_ppm: outlook.moving_ppm,
+            seen: outlook.seen,
+            cause: match outlook.cause {
+                Cause::LineSlowed => 0,
+                Cause::RateLowered => 1,
+                Cause::PeopleReturned => 2,
+                Cause::OpeningMoved => 3,
+            },
+            absent,
+        }
+    }
+}
+
+impl From<&Outlook> for estimate::Outlook {
+    fn from(outlook: &Outlook) -> Self {
+        let mut absent = outlook.absent;
+        from_gaps(&outlook.absent).zip(&mut absent).for_each(|(number, into)| *into = number);
+        Self {
+            rate_milli: outlook.rate_milli,
+            room: outlook.room,
+            full_milli: outlook.full_milli,
+            leaving_ppm: outlook.leaving_ppm,
+            departures: outlook.departures,
+            moving_ppm: outlook.moving_ppm,
+            seen: outlook.seen,
+            cause: match outlook.cause {
+                1 => Cause::RateLowered,
+                2 => Cause::PeopleReturned,
+                3 => Cause::OpeningMoved,
+                _ => Cause::LineSlowed,
+            },
+            absent,
+        }
+    }
 }
 
 /// Bytes of a snapshot in one message: well below the server's limit of 1 MiB.

@@ -87,9 +87,18 @@ pub struct UpdatePayload {
     pub waiting: u32,
     /// Seconds until their turn, as estimated; `null` when no estimate can be given.
     pub seconds: Option<u64>,
+    /// The lower end of the range in which eight of ten such waits are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_low: Option<u64>,
+    /// Its upper end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_high: Option<u64>,
     /// The queue's state.
     pub status: Status,
-    /// What the operator says about it.
+    /// When it opens, RFC 3339, while it is not open yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<String>,
+    /// What the operator says about it; or a code that says why the wait is longer than was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The node has had no fresh news: the numbers may be old.

@@ -2,13 +2,15 @@
 
 #![expect(clippy::expect_used, reason = "a movement that does not count fails its test")]
 
+use anteroom::queue::estimate::{self, Cause};
 use anteroom::queue::event::{
     Admitted, At, Decision, Entry, Facts, Jti, NodeId, Redeemed, Seated, Seq, Ticket, VisitorId,
 };
 use anteroom::queue::line::{Change, Line, Standing};
+use anteroom::queue::pace::Pace;
 use anteroom::wire::feed::{
-    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Halted, Joined, Revoked, from_gaps,
-    read_frame, to_gaps, write,
+    Came, Config, Delta, Ended, FEED_VERSION, Frame, Grant, Halted, Joined, Outlook, Revoked,
+    from_gaps, read_frame, to_gaps, write,
 };
 use proptest::prelude::*;
 
@@ -39,6 +41,25 @@ proptest! {
         prop_assert!(read_frame(&bytes[..cut.index(bytes.len())]).is_err());
         prop_assert!(read_frame(&[&bytes[..], &[0]].concat()).is_err());
         let _ = read_frame(&noise);
+    }
+}
+
+#[test]
+fn an_outlook_comes_back_from_what_the_feed_says_of_it() {
+    for cause in [Cause::LineSlowed, Cause::RateLowered, Cause::PeopleReturned, Cause::OpeningMoved]
+    {
+        let outlook = estimate::Outlook {
+            rate_milli: 60_000,
+            room: Some(3),
+            full_milli: 31_234,
+            leaving_ppm: 5,
+            departures: 6,
+            moving_ppm: 7,
+            seen: 8,
+            cause,
+            absent: [1, 1, 2, 3, 5, 5, 5, 8, 13, 13, 13, 21, 34, 55, 55, 900_000],
+        };
+        assert_eq!(estimate::Outlook::from(&Outlook::from(&outlook)), outlook);
     }
 }
 
@@ -79,7 +100,8 @@ fn bytes_of_a_movement(people: u32) -> usize {
     ];
     let changes: Vec<Change> = moved.iter().map(|entry| apply(&mut line, entry)).collect();
     let deltas = (from..).zip(&changes).map(|(prev, change)| delta(&line, prev, change)).collect();
-    let frame = Frame { through: line.seq().0, last_delta: line.seq().0, ..frame(deltas) };
+    let outlook = Some((&Pace::default().look(&line, line.at())).into());
+    let frame = Frame { through: line.seq().0, last_delta: line.seq().0, outlook, ..frame(deltas) };
     assert_eq!(line.waiting().len(), people + 10 - 3 - 2);
     write(&frame).len()
 }
@@ -137,7 +159,7 @@ fn frame(deltas: Vec<Delta>) -> Frame {
         behind_millis: 0,
         inside: 2,
         full_milli: 0,
-        pace_milli: Some(60_000),
+        outlook: Some(Outlook { rate_milli: 60_000, full_milli: 60_000, ..Outlook::default() }),
         halted: None,
         deltas,
     }
@@ -176,7 +198,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         inside: n.5,
         full_milli: n.6,
         halted: n.7.map(|after| Halted { after, why: "why".to_owned(), is_log_gone: false }),
-        pace_milli: n.7,
+        outlook: n.7.map(|rate_milli| Outlook {
+            rate_milli,
+            room: Some(n.5),
+            ..Outlook::default()
+        }),
         deltas,
     })
 }

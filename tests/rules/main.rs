@@ -13,3 +13,4 @@ mod history;
 mod audit;
 mod readings;
 mod feed;
+mod told;

@@ -96,9 +96,13 @@ fn spread(millis: u32, ticket: Ticket) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::estimate::{self, Estimate};
+    use crate::queue::event::At;
 
     fn numbers(ahead: u32) -> Numbers {
-        let point = Standpoint { ahead, waiting: 50_000, seconds: Some(60) };
+        let wait = Estimate { seconds: 60.0, deviation: 0.0 };
+        let turn = Some(estimate::told(None, At(0), &wait));
+        let point = Standpoint { ahead, waiting: 50_000, turn };
         Numbers { point, words: 1 }
     }
 

@@ -164,16 +164,17 @@ impl Pusher {
             self.end(before, End::Replaced);
         }
         let Some(slot) = self.slots.get(key.slot) else { return };
-        let Some(row) = self.rows.get(&number) else { return };
+        let Some(row) = self.rows.get_mut(&number) else { return };
         let data = EventData::new_u64(key.to_u64());
         if let Err(error) = epoll::add(&self.epoll, &slot.socket, data, EventFlags::IN) {
             tracing::error!(%error, "a socket can't be waited for");
             return self.end(key.slot, End::Unavailable(ErrorCode::Unavailable));
         }
         // JOINED may be among what is unsent: the first numbers go out with it.
-        let numbers = row.numbers(&row.queue.view(), sitting.ticket);
+        let numbers = row.numbers(sitting.ticket, None);
         if let Some(numbers) = numbers {
-            write_message(&mut unsent, &waiting::update(&numbers.point, row.words()));
+            let update = waiting::update(&numbers.point, row.words(), row.prospect(), None);
+            write_message(&mut unsent, &update);
             slot.note_told(Some(numbers), now);
             self.told += 1;
         }
@@ -329,7 +330,9 @@ impl Pusher {
             slot.pinged_at = self.now;
         }
         if let Some(numbers) = numbers {
-            write_message(&mut self.out, &waiting::update(&numbers.point, row.words()));
+            let (words, prospect, before) = (row.words(), row.prospect(), slot.told_turn());
+            let update = waiting::update(&numbers.point, words, prospect, before);
+            write_message(&mut self.out, &update);
         }
         match slot.offer(&self.out, self.now) {
             Ok(taken) => {
@@ -352,8 +355,8 @@ impl Pusher {
         let Some(slot) = self.slots.get(number).filter(|slot| slot.stage == Stage::Here) else {
             return;
         };
-        let Some(row) = self.rows.get(&slot.row) else { return };
-        let numbers = row.numbers(&row.queue.view(), slot.sitting.ticket);
+        let Some(row) = self.rows.get_mut(&slot.row) else { return };
+        let numbers = row.numbers(slot.sitting.ticket, slot.told_turn());
         if numbers.is_some() && numbers != slot.told {
             self.tell(number, numbers, false);
         }

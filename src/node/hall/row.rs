@@ -11,7 +11,8 @@ use std::time::Instant;
 use crate::node::Queue;
 use crate::node::hall::cadence::{self, Due, Numbers, Since};
 use crate::node::hall::slots::{Slot, Slots, Stage};
-use crate::node::places::{View, Words};
+use crate::node::places::{Prospect, View, Words};
+use crate::queue::estimate::Turn;
 use crate::queue::event::Ticket;
 
 /// Every visitor is looked at this often, though nothing moved: for those who are silent, take
@@ -37,6 +38,8 @@ pub(super) struct Row {
     /// When the newest news came.
     moved: Instant,
     words: Words,
+    /// What was to be expected when somebody was last looked at.
+    prospect: Prospect,
     version: u32,
     /// The front is to be told what is new.
     is_front_due: bool,
@@ -67,12 +70,13 @@ impl Row {
     pub(super) fn new(queue: Arc<Queue>, now: u32) -> Self {
         let moved = *queue.moved.borrow();
         let words = queue.view().words();
-        let (by_ticket, version) = (BTreeMap::new(), 0);
+        let (by_ticket, version, prospect) = (BTreeMap::new(), 0, Prospect::default());
         Self {
             queue,
             by_ticket,
             moved,
             words,
+            prospect,
             version,
             is_front_due: false,
             next: None,
@@ -146,9 +150,17 @@ impl Row {
         if self.owes { until(cadence::WALK_EVERY_MILLIS, self.told_at).min(look) } else { look }
     }
 
-    /// Where someone stands; none for one who does not wait any more, or not yet as far as is known.
-    pub(super) fn numbers(&self, view: &View, ticket: Ticket) -> Option<Numbers> {
-        view.standpoint(ticket).map(|point| Numbers { point, words: self.version })
+    /// What was to be expected when somebody was last looked at.
+    pub(super) fn prospect(&self) -> &Prospect {
+        &self.prospect
+    }
+
+    /// Where someone stands, who was told `before`; none for one who does not wait any more, or not yet
+    /// as far as is known.
+    pub(super) fn numbers(&mut self, ticket: Ticket, before: Option<Turn>) -> Option<Numbers> {
+        let view = self.queue.view();
+        self.prospect = view.prospect();
+        numbers(&view, &self.prospect, self.version, ticket, before)
     }
 
     /// What is to be done now, for which slots: for the front if there is news for it, and one step of
@@ -179,6 +191,7 @@ impl Row {
         acts: &mut Vec<(u32, Act)>,
     ) -> Option<Ticket> {
         let view = self.queue.view();
+        self.prospect = view.prospect();
         let mut owes = false;
         let mut next = None;
         for (looked_at, (ticket, number)) in self.by_ticket.range(from..).enumerate() {
@@ -186,11 +199,11 @@ impl Row {
                 next = Some(*ticket);
                 break;
             }
-            let numbers = self.numbers(&view, *ticket);
+            let Some(slot) = slots.get(*number) else { continue };
+            let numbers = numbers(&view, &self.prospect, self.version, *ticket, slot.told_turn());
             if numbers.is_some_and(|numbers| numbers.point.ahead > places) {
                 break;
             }
-            let Some(slot) = slots.get(*number) else { continue };
             match act(slot, *ticket, numbers, now) {
                 Ok(Some(act)) => acts.push((*number, act)),
                 Ok(None) => {}
@@ -201,6 +214,16 @@ impl Row {
         self.owes |= owes;
         next
     }
+}
+
+fn numbers(
+    view: &View,
+    prospect: &Prospect,
+    words: u32,
+    ticket: Ticket,
+    before: Option<Turn>,
+) -> Option<Numbers> {
+    view.standpoint(ticket, before, prospect).map(|point| Numbers { point, words })
 }
 
 /// There is news that is not to be told yet.

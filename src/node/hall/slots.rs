@@ -12,6 +12,7 @@ use crate::node::allowance::Allowance;
 use crate::node::hall::cadence::Numbers;
 use crate::node::hall::room::Room;
 use crate::node::hall::seats::Sitting;
+use crate::queue::estimate::Turn;
 use crate::wire::frame::Inbound;
 
 /// Bytes that one socket may leave unsent: a token, an end, a close, and the rest of one update.
@@ -105,6 +106,11 @@ impl Slot {
         }
         self.told_at = now;
         self.told = numbers;
+    }
+
+    /// The turn that the visitor was last told.
+    pub(super) fn told_turn(&self) -> Option<Turn> {
+        self.told.and_then(|told| told.point.turn)
     }
 
     /// Since when it takes nothing.

@@ -13,4 +13,7 @@ mod history;
 mod audit;
 mod readings;
 mod feed;
+mod estimate;
 mod told;
+#[path = "../../tools/measure/src/backtest/mod.rs"]
+mod backtest;

@@ -7,7 +7,9 @@
     reason = "the doors are the library's; this program measures by the machine's clock"
 )]
 
+mod backtest;
 mod crowd;
+mod estimates;
 mod feed;
 mod fill;
 mod fold;
@@ -116,6 +118,11 @@ enum Command {
         #[arg(long)]
         seed: u64,
     },
+    /// Say how far estimates can be believed, over histories from seeds or of a real log
+    Backtest {
+        #[command(flatten)]
+        what: estimates::What,
+    },
     /// Say what memory those who wait take
     Memory {
         /// How many wait: a multiple of 100
@@ -176,6 +183,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::Ranks { redis, people } => ranks::ranks(&redis, people)?,
         Command::Load { seed } => load::load(seed),
+        Command::Backtest { what } => estimates::estimates(&what)?,
         Command::Memory { people } => memory::memory(people)?,
     };
     println!("{said}");

@@ -66,6 +66,7 @@ pub struct Crowd {
     opening: usize,
     unopened: usize,
     unsettled: usize,
+    in_line: usize,
 }
 
 /// What is due at some time.
@@ -106,6 +107,7 @@ impl Crowd {
             opening: 0,
             unopened: 0,
             unsettled: 0,
+            in_line: 0,
         })
     }
 
@@ -222,6 +224,11 @@ impl Crowd {
         self.unsettled == 0
     }
 
+    /// Whether nobody waits any more, in line or to be told where they stand.
+    pub fn all_admitted(&self) -> bool {
+        self.is_quiet() && self.in_line == 0
+    }
+
     /// Whether somebody is on the node that is shunned.
     pub fn shunned_is_left(&self) -> bool {
         let on_it = |visitor: &Visitor| {
@@ -300,6 +307,8 @@ impl Crowd {
             self.unopened -= usize::from(before.is_unopened());
             self.unsettled += usize::from(stage.is_unsettled());
             self.unsettled -= usize::from(before.is_unsettled());
+            self.in_line += usize::from(stage == Stage::Waiting);
+            self.in_line -= usize::from(before == Stage::Waiting);
             if before != stage {
                 self.progress_at = clock::now();
             }

@@ -25,7 +25,8 @@ pub struct Hold {
     /// Stay for so long
     #[arg(long, default_value_t = 60, conflicts_with = "commands")]
     seconds: u64,
-    /// Stay until the input ends, and obey its lines: move, memory, join COUNT RATE, front, noted
+    /// Stay until the input ends, and obey its lines: move, memory, join COUNT RATE, front, noted,
+    /// admitted
     #[arg(long)]
     commands: bool,
     /// So many more at the front, each of whom can make one move
@@ -109,7 +110,10 @@ impl Hold {
                     report::figures(json!({ "noting": true }))
                 }
                 ["noted"] => noted(fleet)?,
-                _ => bail!("{line:?} is none of move, memory, join COUNT RATE, front and noted"),
+                ["admitted"] => admitted(fleet)?,
+                _ => bail!(
+                    "{line:?} is none of move, memory, join COUNT RATE, front, noted, admitted"
+                ),
             };
             report::print(told)?;
         }
@@ -173,4 +177,15 @@ fn noted(fleet: &mut Fleet) -> anyhow::Result<Figures> {
     let told = answers.iter().flat_map(|answer| &answer.front);
     let told: Vec<_> = told.map(|told| (told.from, told.count, told.at + until_wall)).collect();
     Ok(report::figures(json!({ "told": told })))
+}
+
+/// When each who was told that it is their turn was told, since this was last asked, in nanoseconds
+/// since 1970.
+fn admitted(fleet: &mut Fleet) -> anyhow::Result<Figures> {
+    let until_wall = clock::until_wall();
+    fleet.all(|_| Order::Serve { millis: 0 })?;
+    let told = std::mem::take(&mut fleet.tally.admitted).into_iter();
+    let mut told: Vec<_> = told.map(|(_, at)| at + until_wall).collect();
+    told.sort_unstable();
+    Ok(report::figures(json!({ "admitted": told })))
 }

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //!
-//! - Scenarios: [`rush`], [`hold`], [`refresh`], [`storm`] and [`slow`]. They order a [`fleet`] of
-//!   worker processes about, and [`report`].
+//! - Scenarios: [`rush`], [`hold`], [`pass`], [`refresh`], [`storm`] and [`slow`]. They order a
+//!   [`fleet`] of worker processes about, and [`report`].
 //! - A [`worker`] carries [`orders`] out with its [`crowd`], one thread over an epoll. A [`visitor`] is
 //!   the protocol without the socket; [`message`] and [`frame`] are what goes over it, [`socket`] how.
 //! - [`checks`] says whether everyone has what was promised; [`measure`] what it cost, by [`clock`];
@@ -11,6 +11,7 @@
 
 mod rush;
 mod hold;
+mod pass;
 mod refresh;
 mod storm;
 mod slow;
@@ -45,6 +46,7 @@ struct Cli {
 enum Scenario {
     Rush(rush::Rush),
     Hold(hold::Hold),
+    Pass(pass::Pass),
     Refresh(refresh::Refresh),
     Storm(storm::Storm),
     Slow(slow::Slow),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
     let held = match Cli::parse().scenario {
         Scenario::Rush(rush) => rush.run(),
         Scenario::Hold(hold) => hold.run(),
+        Scenario::Pass(pass) => pass.run(),
         Scenario::Refresh(refresh) => refresh.run(),
         Scenario::Storm(storm) => storm.run(),
         Scenario::Slow(slow) => slow.run(),

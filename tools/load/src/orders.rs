@@ -37,6 +37,8 @@ pub enum Order {
     Leave,
     /// Until all who are watched were told, or for so long.
     Told { millis_max: u64 },
+    /// Until everyone who has come was told that it is their turn, or for so long.
+    Admitted { millis_max: u64 },
     /// Says where everyone stands.
     Census,
     /// The server has closed the sockets that come from here, and they may not know it.
@@ -96,6 +98,8 @@ pub struct Tally {
     pub acks: Vec<u64>,
     /// From JOIN to the first position, or the token.
     pub shown: Vec<u64>,
+    /// When each who was told that it is their turn had said JOIN, and when that was told.
+    pub admitted: Vec<(u64, u64)>,
     /// When the last handshake was over.
     pub opened_at: u64,
     /// The same for those who came while something else went on.
@@ -143,6 +147,7 @@ impl Tally {
         self.handshakes.extend(other.handshakes);
         self.acks.extend(other.acks);
         self.shown.extend(other.shown);
+        self.admitted.extend(other.admitted);
         self.opened_at = self.opened_at.max(other.opened_at);
         self.other_handshakes.extend(other.other_handshakes);
         self.other_acks.extend(other.other_acks);

@@ -34,6 +34,8 @@ enum Goal {
     Left(u64),
     /// All who are watched were told, or it is this late.
     Told(u64),
+    /// Nobody waits any more, or it is this late.
+    Admitted(u64),
     /// Everyone is settled on another node, or it is this late and nothing has begun; others come
     /// when it does.
     Moved { look_at: u64, until: u64, others: usize, others_over: u64 },
@@ -97,6 +99,7 @@ fn begin(crowd: &mut Crowd, answer: &mut Answer, order: Order) -> Goal {
             Goal::Left(now + LEAVE_WAIT_MAX)
         }
         Order::Told { millis_max } => Goal::Told(now + millis_max * MILLI),
+        Order::Admitted { millis_max } => Goal::Admitted(now + millis_max * MILLI),
         Order::Census => {
             answer.census = Some(crowd.census());
             Goal::Until(now)
@@ -136,6 +139,7 @@ fn is_reached(crowd: &mut Crowd, goal: &mut Goal) -> bool {
         Goal::Until(at) => *at <= now,
         Goal::Left(until) => crowd.left.is_none_or(|(_, ended)| ended.is_some()) || *until <= now,
         Goal::Told(until) => crowd.untold == 0 || *until <= now,
+        Goal::Admitted(until) => crowd.all_admitted() || *until <= now,
         Goal::Opened => crowd.all_opened() || is_stalled(crowd, now),
         Goal::Settled => crowd.all_settled() || is_stalled(crowd, now),
         Goal::Moved { look_at, until, others, others_over } => {
@@ -180,7 +184,7 @@ impl Goal {
     fn look_at(&self) -> u64 {
         match self {
             Self::Opened | Self::Settled => u64::MAX,
-            Self::Until(at) | Self::Left(at) | Self::Told(at) => *at,
+            Self::Until(at) | Self::Left(at) | Self::Told(at) | Self::Admitted(at) => *at,
             Self::Moved { look_at, .. } => *look_at,
         }
     }

@@ -221,6 +221,9 @@ impl Crowd {
             }
             _ => {}
         }
+        if stage == Stage::Admitted && visitor.role.is_honest() {
+            self.tally.admitted.push((visitor.joined_at, now));
+        }
         // They are not told any more where they stand.
         if !matches!(stage, Stage::Joined | Stage::Waiting) && visitor.watched != UNKNOWN {
             visitor.watched = UNKNOWN;

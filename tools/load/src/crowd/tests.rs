@@ -114,6 +114,20 @@ fn a_place_is_taken_though_the_frames_come_in_pieces() {
 }
 
 #[test]
+fn whose_turn_it_is_waits_no_more_and_it_is_noted_when_that_was_told() {
+    let (crowd, _) = visit(vec![vec![joined("a"), update(0)]]);
+    assert!(crowd.all_settled() && !crowd.all_admitted());
+    let admitted = text(r#"{"type":"ADMITTED","payload":{"token":"a.b.c","expiresIn":120}}"#);
+    for script in [vec![joined("a"), update(0), admitted.clone()], vec![joined("a"), admitted]] {
+        let (crowd, _) = visit(vec![script]);
+        assert_eq!(crowd.tally.violations.count, 0, "{:?}", crowd.tally.violations);
+        assert!(crowd.all_admitted());
+        let [(said_at, told_at)] = crowd.tally.admitted[..] else { panic!("nobody was let in") };
+        assert!(said_at < told_at);
+    }
+}
+
+#[test]
 fn a_lost_socket_is_no_lost_place() {
     let (crowd, _) = visit(vec![vec![joined("a"), update(3)], vec![joined("a"), update(2)]]);
     assert_eq!(crowd.tally.violations.count, 0, "{:?}", crowd.tally.violations);

@@ -1,4 +1,5 @@
-"""Visitors who stay in line and do as they are told: `anteroom-load hold`. Standard library only."""
+"""Visitors who stay in line and do as they are told: `anteroom-load hold`; and programs that say what came
+of it in the end. Standard library only."""
 
 import json
 import os
@@ -6,6 +7,8 @@ import subprocess
 import time
 
 from children import Child
+from program import built
+from servers import as_batch
 
 # Those who are far from the front are told every two or three seconds while the line moves: moves of
 # one line that are closer together would be told together.
@@ -14,6 +17,8 @@ MOVE_GAP_SECONDS = 3.5
 JOIN_WAIT_MAX = 120
 # Everyone was told by then, or the load has failed. It has a shorter limit of its own.
 TOLD_WAIT_MAX = 60
+# A program that does not come to its end within this has failed.
+PROGRAM_WAIT_MAX = 180
 
 
 class Crowd:
@@ -46,3 +51,19 @@ class Crowd:
         if code:
             raise SystemExit(f"{self.load.name} ended with {code}: {said}")
         return json.loads(said)
+
+
+def said(args):
+    """What a program prints in the end, as JSON."""
+    program, *rest = [str(arg) for arg in args]
+    done = subprocess.run(
+        [os.path.join(built(), program), *rest],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PROGRAM_WAIT_MAX,
+        preexec_fn=as_batch,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{program} ended with {done.returncode}: {done.stdout}")
+    return json.loads(done.stdout)

@@ -11,11 +11,10 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import time
 
 import feed
-from crowd import Crowd
+from crowd import Crowd, said
 from program import built, note, run, write_figures
 from servers import as_batch
 from system import System, memory_kib
@@ -32,8 +31,6 @@ FRONT_RATE, FRONT_SECONDS = 600, 10
 FRONT_PLACES = 100
 # When nobody more is let in, what is under way arrives within this.
 AFTERMATH_SECONDS = 1
-# A load that does not come to its end within this has failed.
-LOAD_WAIT_MAX = 180
 # Files that a node needs besides its visitors' sockets.
 OTHER_FILES = 2_000
 
@@ -176,22 +173,6 @@ def waits_of_front(told, admissions):
                 else:
                     waits.append(max(0, heard[first][0] - at))
     return waits, untold
-
-
-def said(args):
-    """What a program prints in the end, as JSON."""
-    program, *rest = [str(arg) for arg in args]
-    done = subprocess.run(
-        [os.path.join(built(), program), *rest],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=LOAD_WAIT_MAX,
-        preexec_fn=as_batch,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{program} ended with {done.returncode}: {done.stdout}")
-    return json.loads(done.stdout)
 
 
 def median(rounds, key):

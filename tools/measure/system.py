@@ -29,8 +29,10 @@ class System:
         self.log = children.enter_context(open(self.path("log"), "w+", encoding="utf-8"))
         listen = ["--listen", f"{LOCAL}:0", "--operator-listen", f"{LOCAL}:0"]
         args = [self.anteroom, "up", "--json", "--dir", self.dir, *listen]
-        up = Child(children, "anteroom up", args, self.log)
-        self.apis = [up.said("api", START_WAIT_MAX)["api"]]
+        self.up = Child(children, "anteroom up", args, self.log)
+        ready = self.up.said("api", START_WAIT_MAX)
+        self.apis, self.operator = [ready["api"]], ready["operator"]
+        self.token = ready["operatorToken"]
         self.others = {}
         for number in range(1, nodes):
             self.start_node(number)
@@ -51,10 +53,11 @@ class System:
         args = ["projector", "--dir", self.path(f"projection-{number}")]
         self.start(f"projector {number}", args, "projector")
 
-    def start(self, name, args, identity):
+    def start(self, name, args, identity, **options):
         role, *rest = args
         address = ["--nats-file", self.path("run", f"nats-{identity}.url")]
-        process = popen([self.anteroom, role, *address, *rest], stdout=self.log, stderr=self.log)
+        options = {"stdout": self.log, "stderr": self.log} | options
+        process = popen([self.anteroom, role, *address, *rest], **options)
         self.others[name] = process
         self.children.callback(stop, process)
 
@@ -102,19 +105,31 @@ class System:
             raise SystemExit(f"the audit of {queue} with {visitors} visitors: {verdict}")
         return verdict
 
+    def records(self, queue):
+        """The whole log, oldest first: of each entry its sequence, when it was stored, in nanoseconds since
+        1970, its kind and its payload."""
+        file = self.path(f"{queue}.jsonl")
+        self.said("audit", "export", queue, "--out", file)
+        with open(file, encoding="utf-8") as lines:
+            entries = [json.loads(line) for line in lines]
+        os.remove(file)
+        return [(entry["seq"], nanos(entry["time"]), entry["subject"].rsplit(".", 1)[1], entry["data"])
+                for entry in entries]
+
     def entries(self, queue, kind):
         """The entries of one kind, oldest first: when each was stored, in nanoseconds since 1970, and its
         payload."""
-        file = self.path(f"{queue}.jsonl")
-        self.said("audit", "export", queue, "--out", file)
-        entries = []
-        with open(file, encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                if entry["subject"].endswith(f".{kind}"):
-                    entries.append((nanos(entry["time"]), entry["data"]))
-        os.remove(file)
-        return entries
+        return [(at, data) for _, at, each, data in self.records(queue) if each == kind]
+
+    def release(self, queue, jti):
+        """Someone is no longer inside."""
+        request = urllib.request.Request(
+            f"{self.operator}/admin/queues/{queue}/release",
+            data=json.dumps({"jti": jti}).encode(),
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=START_WAIT_MAX) as answer:
+            answer.read()
 
     def end(self, name, how):
         """Ends a process that this started; how long that took."""

@@ -15,7 +15,7 @@ import subprocess
 import time
 
 from crowd import Crowd, said
-from grants import judged
+from grants import check, judged
 from program import built, note, run, write_figures
 from servers import as_batch
 from system import LOOK_EVERY, System
@@ -57,6 +57,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--rounds", type=int, default=1, help="1 takes about 13 minutes")
     options = parser.parse_args()
+    check()
     share = QUICK if options.quick else 1
     load_average = [os.getloadavg()[0]]
     rounds = []

@@ -99,3 +99,32 @@ class Line:
         # Who is in the line already keeps their place in it.
         self.waiting[visitor] = socket
         self.present.add(visitor)
+
+
+def check():
+    """A count that finds nothing must be able to find something: raises if it does not."""
+    second = MINUTE_NANOS // 60
+    joined = [(1, 0, "joined", {"node": "n", "facts": [{"visitor": v, "socket": v} for v in range(4)]})]
+    gone = [(2, 0, "disconnected", {"node": "n", "facts": [{"visitor": 0, "socket": 0}]})]
+
+    def admitted(seq, at, basis, *visitors):
+        return [(seq, at, "admitted", {"basis": basis, "facts": [{"visitor": v} for v in visitors]})]
+
+    def found(*parts):
+        came = judged(sum(parts, []), 60)
+        return came["over_admission"], came["twice"], came["out_of_order"]
+
+    # One a second, one at once; who is away is passed over once the writer can know it.
+    cases = [
+        (found(joined, admitted(3, 0, 1, 0), admitted(4, second, 3, 1)), (0, 0, 0)),
+        (found(joined, admitted(3, 0, 1, 0), admitted(4, second - 1, 3, 1)), (1, 0, 0)),
+        (found(joined, admitted(3, 0, 1, 0, 1, 2)), (2, 0, 0)),
+        (found(joined, admitted(3, 0, 1, 0), admitted(4, second, 3, 0)), (0, 1, 1)),
+        (found(joined, admitted(3, 0, 1, 1)), (0, 0, 1)),
+        (found(joined, gone, admitted(3, 0, 1, 0)), (0, 0, 0)),
+        (found(joined, gone, admitted(3, 0, 2, 0)), (0, 0, 1)),
+        (found(joined, gone, admitted(3, 0, 2, 1)), (0, 0, 0)),
+    ]
+    for number, (counted, expected) in enumerate(cases):
+        if counted != expected:
+            raise SystemExit(f"case {number} of the count: {counted} instead of {expected}")

@@ -7,11 +7,22 @@
  * @property {number} count how many places are ahead
  * @property {number} waiting how many wait in all
  * @property {number | null} seconds the estimate; null when none can be given
+ * @property {number | null} secondsLow eight of ten such waits are between these two
+ * @property {number | null} secondsHigh
  * @property {'scheduled' | 'open' | 'paused' | 'closed'} status
  * @property {string | null} opensAt
  * @property {string | null} reason what the operator says about it
+ * @property {Rise | null} rise why the wait is longer than was said before
  * @property {boolean} stale the numbers may be old
  */
+
+/** @typedef {typeof RISES[number]} Rise A reason that is no text but stands for one. */
+const RISES = /** @type {const} */ ([
+  'rate_lowered',
+  'line_slowed',
+  'people_returned',
+  'opening_moved',
+]);
 
 export const WAIT_MAX_SECONDS = 300;
 const MESSAGE_MAX_BYTES = 10 * 1024;
@@ -39,14 +50,19 @@ function isTooLong(/** @type {string} */ text) {
 export function readUpdate(/** @type {any} */ payload) {
   const count = wholeOrNull(payload.count);
   if (count === null) return null;
+  const reason = textOrUndefined(payload.reason) ?? null;
+  const rise = RISES.find((code) => code === reason) ?? null;
   return {
     count,
     position: wholeOrNull(payload.position) ?? count + 1,
     waiting: wholeOrNull(payload.waiting) ?? count + 1,
     seconds: wholeOrNull(payload.seconds),
+    secondsLow: wholeOrNull(payload.secondsLow),
+    secondsHigh: wholeOrNull(payload.secondsHigh),
     status: ['scheduled', 'paused', 'closed'].includes(payload.status) ? payload.status : 'open',
     opensAt: textOrUndefined(payload.opensAt) ?? null,
-    reason: textOrUndefined(payload.reason) ?? null,
+    reason: rise ? null : reason,
+    rise,
     stale: payload.stale === true,
   };
 }

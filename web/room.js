@@ -17,6 +17,7 @@ import { PlaceStore, storeToken, uuidV4 } from './storage.js';
  * @property {number | null} reconnectWithin for how many seconds an absent visitor keeps the place
  * @property {Update | null} update
  * @property {number | null} updatedAt when it came
+ * @property {{ why: import('./message.js').Rise, at: number } | null} rise the last that was told, and when
  * @property {number | null} startCount how many were ahead at first
  * @property {boolean} leaving the visitor gave up, the server does not know yet
  * @property {{ code: string, message: string, retryAfter: number | null } | null} trouble
@@ -277,9 +278,11 @@ export class WaitingRoom {
     const update = readUpdate(payload);
     if (!update || this.#state.phase !== 'waiting') return;
     if (this.#state.startCount === null) this.#remember({ startCount: update.count });
+    const now = this.#now();
     this.#set({
       update,
-      updatedAt: this.#now(),
+      updatedAt: now,
+      rise: update.rise ? { why: update.rise, at: now } : this.#state.rise,
       trouble: null,
       startCount: this.#state.startCount ?? update.count,
     });
@@ -381,6 +384,7 @@ const STATE_AT_FIRST = {
   reconnectWithin: null,
   update: null,
   updatedAt: null,
+  rise: null,
   startCount: null,
   leaving: false,
   trouble: null,

@@ -22,7 +22,7 @@ import { clock } from './words.js';
  * @property {string} text
  * @property {Numbers | null} numbers
  * @property {string} notice what is out of the ordinary while the numbers are shown
- * @property {string} reason the operator's words
+ * @property {string} reason the operator's words, or why the wait became longer
  * @property {Action | null} action
  * @property {string | null} link where a place that was used led to
  * @property {boolean} canLeave
@@ -42,6 +42,10 @@ import { clock } from './words.js';
 
 /** Under three minutes the words say it all; a clock beside them would promise what nobody knows. */
 const CLOCK_FROM_SECONDS = 180;
+/** A range narrower than this says no more than one number. */
+const RANGE_MINUTES_MIN = 2;
+/** For so long it is said why the wait became longer: long enough for one who looks up now and then. */
+const RISE_SHOWN_SECONDS = 90;
 
 /**
  * @param {State} state
@@ -83,7 +87,6 @@ function joining(state, words, around) {
 /** @param {State} state @param {Update} update @param {Words} words @param {Around} around @returns {View} */
 function waiting(state, update, words, around) {
   const { say } = words;
-  const seconds = secondsLeft(state, update, around);
   const notice = noticeOf(state, update, words, around);
   const keep =
     state.reconnectWithin === null
@@ -103,13 +106,13 @@ function waiting(state, update, words, around) {
     numbers: {
       aheadLabel: say(update.count === 1 ? 'aheadOne' : 'ahead'),
       ahead: say('people', { n: words.number(update.count) }),
-      ...estimateOf(update, seconds, words, around),
+      ...estimateOf(state, update, words, around),
       ...ownWay(state, update, words),
       position: say('positionValue', { n: words.number(update.position) }),
       waiting: say('people', { n: words.number(update.waiting) }),
     },
     notice,
-    reason: update.reason ? say('reason', { reason: update.reason }) : '',
+    reason: reasonOf(state, update, words, around),
     canLeave: !state.leaving,
     keep,
     tab: say('people', { n: words.number(update.count) }),
@@ -117,30 +120,57 @@ function waiting(state, update, words, around) {
 }
 
 /**
+ * The operator's word is the only one where there is one.
+ *
+ * @param {State} state @param {Update} update @param {Words} words @param {Around} around
+ */
+function reasonOf({ rise }, update, { say }, { now }) {
+  if (update.reason) return say('reason', { reason: update.reason });
+  const isRecent = rise && (now - rise.at) / 1000 < RISE_SHOWN_SECONDS;
+  return isRecent ? say(rise.why) : '';
+}
+
+/**
  * Counted down from the last push; the server's next one corrects it.
+ *
+ * @param {State} state @param {number | null} seconds @param {Around} around
+ */
+function secondsLeft(state, seconds, { now }) {
+  if (seconds === null) return null;
+  return Math.max(0, seconds - (now - (state.updatedAt ?? now)) / 1000);
+}
+
+/**
+ * In minutes; null where it says no more than the estimate.
  *
  * @param {State} state @param {Update} update @param {Around} around
  */
-function secondsLeft(state, update, { now }) {
-  if (update.seconds === null) return null;
-  return Math.max(0, update.seconds - (now - (state.updatedAt ?? now)) / 1000);
+function rangeLeft(state, update, around) {
+  const low = secondsLeft(state, update.secondsLow, around);
+  const high = secondsLeft(state, update.secondsHigh, around);
+  if (low === null || high === null) return null;
+  const range = { low: Math.max(1, Math.floor(low / 60)), high: Math.ceil(high / 60) };
+  return range.high - range.low >= RANGE_MINUTES_MIN ? range : null;
 }
 
-/** @param {Update} update @param {number | null} seconds @param {Words} words @param {Around} around */
-function estimateOf(update, seconds, words, { today }) {
+/** @param {State} state @param {Update} update @param {Words} words @param {Around} around */
+function estimateOf(state, update, words, around) {
   const { say } = words;
   if (update.status === 'paused') return { estimate: say('pausedEstimate'), clock: '' };
   if (update.status === 'closed') return { estimate: say('closedEstimate'), clock: '' };
   if (update.status === 'scheduled' && update.opensAt) {
     const opensAt = new Date(update.opensAt);
-    const left = (opensAt.getTime() - today.getTime()) / 1000;
+    const left = (opensAt.getTime() - around.today.getTime()) / 1000;
     if (left > 0) {
       const estimate = say('scheduledAt', { time: words.time(opensAt) });
       return { estimate, clock: say('scheduledIn', { time: clock(left) }) };
     }
   }
-  const showsClock = seconds !== null && seconds >= CLOCK_FROM_SECONDS;
-  return { estimate: words.estimate(seconds), clock: showsClock ? clock(seconds) : '' };
+  const seconds = secondsLeft(state, update.seconds, around);
+  const range = rangeLeft(state, update, around);
+  // Beside a range a clock would take it back.
+  const showsClock = seconds !== null && seconds >= CLOCK_FROM_SECONDS && !range;
+  return { estimate: words.estimate(seconds, range), clock: showsClock ? clock(seconds) : '' };
 }
 
 /** @param {State} state @param {Update} update @param {Words} words */

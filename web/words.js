@@ -52,10 +52,16 @@ export function wordsOf(language) {
       return say('hours', { n: number(Math.ceil(minutes / 60)) });
     },
 
-    /** The estimate as a person would say it. */
-    estimate(/** @type {number | null} */ seconds) {
+    /**
+     * The estimate as a person would say it.
+     *
+     * @param {number | null} seconds
+     * @param {{ low: number, high: number } | null} [range] in minutes, where it is worth saying
+     */
+    estimate(seconds, range = null) {
       if (seconds === null) return say('estimateUnknown');
       if (seconds < 60) return say('estimateSoon');
+      if (range) return say('estimateRange', { low: number(range.low), high: number(range.high) });
       if (seconds < 180) return say('estimateFew');
       return say('estimateMinutes', { n: number(Math.ceil(seconds / 60)) });
     },
@@ -84,6 +90,7 @@ const en = {
   estimateSoon: 'Entering soon',
   estimateFew: 'In about 2-3 minutes',
   estimateMinutes: 'In about {n} minutes',
+  estimateRange: 'In about {low} to {high} minutes',
   estimateUnknown: "The wait can't be estimated yet",
 
   ahead: 'People ahead of you',
@@ -137,6 +144,10 @@ const en = {
   closedEstimate: 'Nobody else will be let in',
   closedNotice: 'This line is closed.',
   reason: 'From the organiser: {reason}',
+  rate_lowered: 'The wait is longer than we said: fewer people are let in a minute than before.',
+  line_slowed: 'The wait is longer than we said: the line moves more slowly than before.',
+  people_returned: 'The wait is longer than we said: people ahead of you have come back.',
+  opening_moved: 'The opening has been moved to a later time.',
   staleNotice: 'These numbers may be a little old. Your place is safe.',
   unwrittenNotice: 'The line is having trouble at the moment. Your place is safe.',
   offlineNotice: 'You are offline. Your place is kept for {time} after the connection was lost.',
@@ -213,6 +224,7 @@ const ko = {
   estimateSoon: '곧 입장 가능합니다',
   estimateFew: '약 2-3분 후 입장 예정',
   estimateMinutes: '약 {n}분 후 입장 예정',
+  estimateRange: '약 {low}~{high}분 후 입장 예정',
   estimateUnknown: '아직 대기 시간을 예상할 수 없습니다',
 
   ahead: '내 앞에',
@@ -266,6 +278,10 @@ const ko = {
   closedEstimate: '더 이상 입장하지 않습니다',
   closedNotice: '이 대기열은 종료되었습니다.',
   reason: '주최 측 안내: {reason}',
+  rate_lowered: '안내해 드린 것보다 더 기다리셔야 합니다. 1분당 입장 인원이 줄었습니다.',
+  line_slowed: '안내해 드린 것보다 더 기다리셔야 합니다. 줄이 전보다 천천히 줄어들고 있습니다.',
+  people_returned: '안내해 드린 것보다 더 기다리셔야 합니다. 앞에 계신 분들이 돌아왔습니다.',
+  opening_moved: '오픈 시간이 늦춰졌습니다.',
   staleNotice: '표시된 숫자가 조금 전 것일 수 있습니다. 자리는 안전합니다.',
   unwrittenNotice: '대기열에 일시적인 문제가 있습니다. 자리는 안전합니다.',
   offlineNotice: '인터넷 연결이 끊겼습니다. 끊긴 뒤 {time} 동안 자리가 유지됩니다.',

@@ -32,6 +32,40 @@ const SCREENS = {
       '#moved': ['You have moved up 757 places', '지금까지 757명 앞으로 왔습니다'],
     },
   ],
+  range: [
+    [JOINED, update({ count: 2000 }), update({ secondsLow: 750, secondsHigh: 930 })],
+    {
+      '#estimate': ['In about 12 to 16 minutes', '약 12~16분 후 입장 예정'],
+      '#clock': ['', ''],
+    },
+  ],
+  'narrow-range': [
+    [JOINED, update({ secondsLow: 745, secondsHigh: 760 })],
+    { '#estimate': ['In about 13 minutes', '약 13분 후 입장 예정'] },
+  ],
+  // The reason comes once, and is still said when the next numbers have none.
+  'rate-lowered': [
+    [JOINED, update({ seconds: 500 }), update({ reason: 'rate_lowered' }), update({ count: 1242 })],
+    {
+      '#ahead': ['1,242', '1,242명'],
+      '#reason': [/fewer people are let in a minute/, /1분당 입장 인원이 줄었습니다/],
+    },
+  ],
+  'line-slowed': [
+    [JOINED, update({ reason: 'line_slowed' })],
+    { '#reason': [/moves more slowly/, /천천히/] },
+  ],
+  'people-returned': [
+    [JOINED, update({ reason: 'people_returned' })],
+    { '#reason': [/people ahead of you have come back/, /돌아왔습니다/] },
+  ],
+  'opening-moved': [
+    [
+      JOINED,
+      update({ status: 'scheduled', opensAt: '2099-01-01T11:00:00Z', reason: 'opening_moved' }),
+    ],
+    { '#reason': [/moved to a later time/, /늦춰졌습니다/], '#estimate': [/2099/, /2099/] },
+  ],
   few: [
     [JOINED, update({ count: 1, seconds: 179 })],
     {

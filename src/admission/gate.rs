@@ -19,6 +19,12 @@ const ANSWERED_AT_ONCE: usize = 2_048;
 /// How long a worker that can't answer waits for another that can.
 const YIELD: Duration = Duration::from_millis(300);
 
+/// A node hears of a grant by the feed, which may be quicker than our own reading of the log: we look
+/// again after this…
+const FOLD_LOOK_EVERY: Duration = Duration::from_millis(5);
+/// … so many times, which is less than the node's own pause before it asks again.
+const FOLD_LOOKS_MAX: u32 = 20;
+
 /// Answers questions until asked to stop.
 pub(super) async fn serve(workers: &Workers) -> anyhow::Result<()> {
     let mut questions = workers
@@ -89,9 +95,16 @@ async fn mint(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<MintAns
         return Err(Refusal::BadQuestion);
     }
     let worker = workers.find(queue).await.map_err(refused)?;
-    let visitors = question.visitors.iter().map(|id| VisitorId(id.0)).collect();
-    let tokens = worker.mint(visitors).await.ok_or(Refusal::LogUnavailable)?;
-    Ok(MintAnswer { tokens })
+    let visitors: Vec<VisitorId> = question.visitors.iter().map(|id| VisitorId(id.0)).collect();
+    let mut again = 0;
+    loop {
+        let tokens = worker.mint(visitors.clone()).await.ok_or(Refusal::LogUnavailable)?;
+        if !tokens.is_behind || again == FOLD_LOOKS_MAX {
+            return Ok(MintAnswer { tokens: tokens.minted });
+        }
+        again += 1;
+        tokio::time::sleep(FOLD_LOOK_EVERY).await;
+    }
 }
 
 async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<RedeemAnswer, Refusal> {

@@ -16,8 +16,16 @@ pub(super) enum Ask {
     Command(What),
     Redeem { token: String, key: Option<[u8; 32]>, until: At, done: Done<Pass> },
     Load { milli: u16 },
-    Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Vec<Option<Minted>>> },
+    Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Tokens> },
     Show { done: oneshot::Sender<Shown> },
+}
+
+/// The tokens of visitors, in the order of the question.
+pub(super) struct Tokens {
+    /// None for one who has no grant to be used.
+    pub(super) minted: Vec<Option<Minted>>,
+    /// Somebody is still in line by this fold: whoever asked has read further in the log.
+    pub(super) is_behind: bool,
 }
 
 /// What operators see of a queue.
@@ -66,7 +74,7 @@ impl Handle {
     }
 
     /// The tokens of those of these visitors who have an unused grant.
-    pub(super) async fn mint(&self, visitors: Vec<VisitorId>) -> Option<Vec<Option<Minted>>> {
+    pub(super) async fn mint(&self, visitors: Vec<VisitorId>) -> Option<Tokens> {
         let (done, minted) = oneshot::channel();
         self.0.try_send(Ask::Mint { visitors, done }).ok()?;
         minted.await.ok()

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::admission::beats::Beats;
 use crate::admission::command::{Command, Next, Refused, What};
 use crate::admission::counts;
-use crate::admission::handle::{Ask, Handle, Shown};
+use crate::admission::handle::{Ask, Handle, Shown, Tokens};
 use crate::admission::in_flight::{self, InFlight, Outcome};
 use crate::admission::service::Service;
 use crate::admission::signer::Signer;
@@ -209,7 +209,9 @@ impl Worker {
             }
             Ask::Load { milli } => return self.loads.hear(Load { at: self.now(), milli }),
             Ask::Mint { visitors, done } => {
-                let _ = done.send(visitors.iter().map(|visitor| self.mint(*visitor)).collect());
+                let minted = visitors.iter().map(|visitor| self.mint(*visitor)).collect();
+                let is_behind = visitors.iter().any(|visitor| self.waits(*visitor));
+                let _ = done.send(Tokens { minted, is_behind });
                 return;
             }
             Ask::Show { done } => {
@@ -219,6 +221,12 @@ impl Worker {
         };
         let until = asked + wait;
         self.commands.push_back(Command { what, asked, until, written: None });
+    }
+
+    /// Whether a visitor is in line, or not even known, by this fold.
+    fn waits(&self, visitor: VisitorId) -> bool {
+        let place = self.line.ticket(visitor).and_then(|ticket| self.line.place(ticket));
+        place.is_none_or(|place| place.standing == Standing::Waiting)
     }
 
     fn mint(&self, visitor: VisitorId) -> Option<Minted> {

@@ -38,9 +38,9 @@ pub(super) const BODY_BYTES_MAX: usize = 8 * 1024;
 /// An idempotency key is a UUID or the like.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 
-/// For so long it is tried to have a token used, in seconds: longer than it takes another worker to
-/// go on when one has died.
-const ANSWER_SECONDS: u32 = 10;
+/// For so long it is tried to have a token used: longer than it takes another worker to go on when
+/// one has died.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// For so long one answer is waited for. Whoever was asked may have died with the question; asked
 /// again, the next one knows by its key whether it was done.
 const ATTEMPT_MAX: Duration = Duration::from_secs(2);
@@ -297,10 +297,13 @@ async fn redeem_token(
     // Without a key of its own a request gets one that nobody else can present: several workers may
     // be asked, and each must know whether a redemption was this request's.
     let key = key.unwrap_or_else(|| ids::key_digest(&ids::node().to_string()));
-    let until = queue.view().now().plus_seconds(ANSWER_SECONDS);
-    let question = RedeemQuestion { token: token.to_owned(), key: Some(key), until: until.0 };
-    let give_up = clock::monotonic() + Duration::from_secs(u64::from(ANSWER_SECONDS));
+    let give_up = clock::monotonic() + ANSWER_MAX;
     loop {
+        // Anew each time: the log's clock may have been set meanwhile, and we have heard it.
+        let left = give_up.saturating_duration_since(clock::monotonic()).as_nanos();
+        let left = i64::try_from(left).unwrap_or_default();
+        let until = queue.view().now().0.saturating_add(left);
+        let question = RedeemQuestion { token: token.to_owned(), key: Some(key.clone()), until };
         let answer: Result<RedeemAnswer, AskError> =
             node.log.gate(&queue.id, "redeem", &question, ATTEMPT_MAX).await;
         match answer {

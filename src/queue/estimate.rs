@@ -30,6 +30,9 @@ const UNEXPLAINED_SECONDS: f64 = 0.3;
 /// With none the range held in two of three cases of seeds 0-9 where three of ten were absent.
 const RETURNING_SHARE: f64 = 0.5;
 
+/// How much more the number of departures varies than if they were independent; from seeds 0-9, too.
+const TOGETHER: f64 = 1.5;
+
 /// A new estimate is told only when it differs from what the visitor was told, counted down, by this
 /// share of itself, by the seconds, and by so many deviations. What is within is chance, and a number that
 /// goes up and down is not believed. Smaller ones made the estimates of seeds 0-9 no better by more than
@@ -139,16 +142,18 @@ impl Outlook {
             seconds += behind;
             waited_for = behind * full;
         }
-        // Departures are as good as independent of each other, so their number varies by its root; and
-        // the pace is known no better than from as many as were seen. The same holds of those who leave
+        // Were departures independent of each other, their number would vary by its root; those who came
+        // in together may go together. And the pace is known no better than from as many as were seen. The
+        // same holds of those who leave
         // and come back, whose number is by the person-seconds that are waited ahead; half of it, since
         // who does so late changes little.
         let person_seconds = all * (seconds - opening) / 2.0 + all * opening;
         let moving = f64::from(self.moving_ppm) / 1e6 * person_seconds / 2.0;
         let returning = RETURNING_SHARE * (f64::from(ahead) - self.counted(ahead));
-        let people = waited_for * (1.0 + waited_for / (f64::from(self.departures) + 1.0))
-            + moving * (1.0 + person_seconds / (f64::from(self.seen) + 1.0))
-            + returning * returning;
+        let people =
+            TOGETHER * waited_for * (1.0 + waited_for / (f64::from(self.departures) + 1.0))
+                + moving * (1.0 + person_seconds / (f64::from(self.seen) + 1.0))
+                + returning * returning;
         let pace = if waited_for > 0.0 { full } else { rate };
         let unexplained = UNEXPLAINED_SECONDS.hypot(UNEXPLAINED_SHARE * (seconds - opening));
         Some(Estimate { seconds, deviation: (people.sqrt() / pace).hypot(unexplained) })

@@ -69,14 +69,14 @@ pub(crate) struct Person {
     pub(crate) absences: Vec<(f64, Option<f64>)>,
     /// Seconds until the token is used; none who never does.
     pub(crate) enters: Option<f64>,
-    /// Seconds inside.
-    pub(crate) stays: f64,
+    /// Seconds inside, unless their pass ends before; none who stays until then.
+    pub(crate) stays: Option<f64>,
 }
 
 /// The longest wait that is drawn, in seconds; longer ones are only more of the same.
 const WAIT_SECONDS: (f64, f64) = (60.0, 2_400.0);
 const PEOPLE: (f64, f64) = (250.0, 3_000.0);
-/// How long people stay on average, as a share of the longest stay.
+/// How long people stay on average who are done before their pass is, as a share of the longest stay.
 const STAYS: f64 = 0.6;
 const RATE: (f64, f64) = (10.0, 6_000.0);
 
@@ -120,16 +120,24 @@ pub(crate) fn plan(scenario: Scenario, seed: u64) -> Plan {
         Scenario::Ceiling => {
             policy.session_seconds = ((span * chance.between(0.1, 0.6)) as u32).max(60);
             // So few that they, and not the rate, say how fast it goes.
-            let stay = STAYS * f64::from(policy.session_seconds);
+            let stay = stays(seed).unwrap_or(1.0) * f64::from(policy.session_seconds);
             let inside = rate / 60.0 * stay * chance.between(0.3, 0.9);
             policy.max_inside = Some(inside.max(10.0) as u32);
         }
     }
     comes.sort_by(f64::total_cmp);
-    let people = comes.into_iter().map(|comes| person(scenario, &mut chance, comes, span, &policy));
+    let stays = stays(seed);
+    let people =
+        comes.into_iter().map(|comes| person(scenario, &mut chance, comes, (span, stays), &policy));
     let people = people.collect();
     acts.insert(0, (0.0, Setting::Policy(policy.clone())));
     Plan { acts, people, until: 6.0 * span + 600.0 }
+}
+
+/// How long people stay on average, as a share of the longest stay. Every third site never says that
+/// somebody is done, so that all of them stay until their pass ends.
+fn stays(seed: u64) -> Option<f64> {
+    (!seed.is_multiple_of(3)).then_some(STAYS)
 }
 
 /// When people come: a crowd at first, and then about as many as are let in.
@@ -154,7 +162,7 @@ fn person(
     scenario: Scenario,
     chance: &mut Chance,
     comes: f64,
-    span: f64,
+    (span, stays): (f64, Option<f64>),
     policy: &Policy,
 ) -> Person {
     let wait = if scenario == Scenario::Leaving { 0.5 } else { 0.8 } * span;
@@ -186,6 +194,6 @@ fn person(
         absences,
         enters: chance.happens(0.97).then(|| 1.0 + chance.lasting(4.0)),
         // Most are done before their pass is; the pass ends the others.
-        stays: chance.lasting(STAYS * session),
+        stays: stays.map(|share| chance.lasting(share * session)),
     }
 }

@@ -115,7 +115,9 @@ impl World {
                 let seconds = self.line.policy().session_seconds;
                 let fact = Redeemed { visitor, jti, kid, seconds, key: None };
                 self.decide(at, Facts::Redeemed(vec![fact]));
-                self.when(later(at, plan.people[number].stays), Event::Done(number));
+                if let Some(stays) = plan.people[number].stays {
+                    self.when(later(at, stays), Event::Done(number));
+                }
             }
             Event::Done(number) if self.standing(number) == Some(Standing::Inside) => {
                 let reason = ReleaseReason::Released;

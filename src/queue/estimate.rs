@@ -144,9 +144,8 @@ impl Outlook {
         }
         // Were departures independent of each other, their number would vary by its root; those who came
         // in together may go together. And the pace is known no better than from as many as were seen. The
-        // same holds of those who leave
-        // and come back, whose number is by the person-seconds that are waited ahead; half of it, since
-        // who does so late changes little.
+        // same holds of those who leave and come back, whose number is by the person-seconds that are
+        // waited ahead; half of it, since who does so late changes little.
         let person_seconds = all * (seconds - opening) / 2.0 + all * opening;
         let moving = f64::from(self.moving_ppm) / 1e6 * person_seconds / 2.0;
         let returning = RETURNING_SHARE * (f64::from(ahead) - self.counted(ahead));

@@ -64,6 +64,7 @@ pub(super) fn start(
         commands: VecDeque::new(),
         in_flight: None,
         not_before: None,
+        next_due: None,
         time_first: false,
     };
     shutdown.spawn(worker.run(tail, asks, shutdown.clone()));
@@ -83,6 +84,8 @@ struct Worker {
     commands: VecDeque<Command>,
     in_flight: Option<InFlight>,
     not_before: Option<Instant>,
+    /// When the rate allows the next one.
+    next_due: Option<Instant>,
     /// Commands and what time brings take turns.
     time_first: bool,
 }
@@ -103,6 +106,8 @@ impl Worker {
                 Some(ask) = asks.recv(), if self.commands.len() < WAITING_MAX => self.asked(ask),
                 outcome = in_flight::sent(&mut self.in_flight) => self.sent(outcome),
                 _ = tick.tick() => {}
+                // To the millisecond: what is late is lost, since unused time is never saved up.
+                () = until(self.next_due.take()) => {}
                 () = shutdown.stopped() => return,
             }
             let now = clock::monotonic();
@@ -460,7 +465,12 @@ impl Worker {
             Due::Admit(visitors) => Some(Facts::Admitted(
                 visitors.into_iter().map(|visitor| self.grant(visitor)).collect(),
             )),
-            Due::Nothing(_) => None,
+            Due::Nothing(Idle::Rate(at)) => {
+                let wait = u64::try_from(at.since(now)).unwrap_or(0);
+                self.next_due = Some(clock::monotonic() + Duration::from_nanos(wait));
+                None
+            }
+            Due::Nothing(Idle::NotOpen | Idle::NobodyHere | Idle::Full) => None,
         }
     }
 
@@ -495,6 +505,14 @@ impl Worker {
             kid: self.signer.public_key().kid.clone(),
             seconds: self.line.policy().token_seconds,
         }
+    }
+}
+
+/// Waits until an instant; for ever without one.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

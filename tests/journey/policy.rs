@@ -222,3 +222,30 @@ async fn what_the_site_reports_is_a_number_from_0_to_1() {
         system.operate("POST", "/admin/queues/nowhere/load", &json!({"load": 0.5}));
     assert_eq!((status, &problem["code"]), (404, &json!("unknown_queue")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_let_in_when_the_rate_allows_it_and_not_at_the_worker_s_next_look() {
+    // By the log's own times: the worker otherwise looks each 50 ms, and what is late is lost.
+    const PEOPLE: usize = 25;
+    let system = System::start("punctual");
+    system.queue("even", &json!({"rate_per_minute": 600}));
+    assert_eq!(system.operate("POST", "/admin/queues/even/pause", &json!({})).0, 200);
+    let mut people = Vec::new();
+    for _ in 0..PEOPLE {
+        let mut visitor = Visitor::join(&system.socket(0, "even"), &key()).await;
+        visitor.until("JOINED").await;
+        people.push(visitor);
+    }
+    assert_eq!(system.operate("POST", "/admin/queues/even/resume", &json!({})).0, 200);
+    for visitor in &mut people {
+        visitor.until("ADMITTED").await;
+    }
+    let entries = read(&system, "even").await;
+    let admitted = entries.iter().filter(|entry| entry.kind == "admitted");
+    let stored: Vec<jiff::Timestamp> = admitted.map(|entry| entry.time.parse().unwrap()).collect();
+    assert_eq!(stored.len(), PEOPLE);
+    let gaps = stored.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_millis());
+    let mut gaps: Vec<i128> = gaps.collect();
+    gaps.sort_unstable();
+    assert!((100..=125).contains(&gaps[gaps.len() / 2]), "{gaps:?}");
+}

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::queue::event::NodeId;
 
-/// How often a worker says that it is there.
+/// How often a worker says that it is there. Not once a second, as was planned (until 2026-11-25): whoever
+/// begins must hear of the one that decides before it decides itself, and a queue should not wait for that.
 pub(super) const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// Whoever is not heard for so long is gone: twelve beats.
 const SILENCE_MAX: Duration = Duration::from_secs(3);

@@ -52,6 +52,7 @@ const NOT_IN_AUDIT: &[&str] = &[
     "queue::pace",
     "queue::place",
     "queue::presence",
+    "queue::rate",
     "digest::digest",
     "interval_nanos()",
     ".burst()",

@@ -4,7 +4,7 @@
 //! listen to it by the same way: when it has stalled, because we were stopped or the way was cut,
 //! nobody's silence before that counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,12 @@ pub(super) struct Beats {
 
 struct Heard {
     turn: Turn,
+    /// Whether it was last said that we decide.
+    said_active: bool,
+    /// Whether it is known which queues there are.
+    is_listed: bool,
+    /// Those of which we have not read yet what the log held when we began.
+    folding: BTreeSet<QueueId>,
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
     /// What each counted, as it last said.
@@ -89,7 +95,7 @@ impl Beats {
                 }
             }
             // Another need not wait until we are missed.
-            listening.heard().turn.look(false, clock::monotonic());
+            listening.heard().turn.look(false, false, clock::monotonic());
             listening.say(Beat::default()).await;
         });
         Ok((this, reported))
@@ -102,7 +108,22 @@ impl Beats {
 
     /// Whether another worker is heard that decides.
     pub(super) fn is_another_active(&self) -> bool {
-        self.heard().turn.is_another_active()
+        self.heard().turn.is_another_active(clock::monotonic())
+    }
+
+    /// The queues that there are at the beginning are known, and their workers started.
+    pub(super) fn listed(&self) {
+        self.heard().is_listed = true;
+    }
+
+    /// A worker begins to read the log of a queue.
+    pub(super) fn folds(&self, queue: &QueueId) {
+        self.heard().folding.insert(queue.clone());
+    }
+
+    /// It has read what the log held, or can't read on.
+    pub(super) fn folded(&self, queue: &QueueId) {
+        self.heard().folding.remove(queue);
     }
 
     /// Tells every worker what a site reported.
@@ -115,10 +136,10 @@ impl Beats {
             let mut heard = self.heard();
             let now = clock::monotonic();
             let hears = heard.hears(now);
-            let before = heard.turn.is_active(now);
-            heard.turn.look(hears, now);
+            let is_folding = !heard.is_listed || !heard.folding.is_empty();
+            heard.turn.look(hears, is_folding, now);
             let active = heard.turn.is_active(now);
-            if active != before {
+            if std::mem::replace(&mut heard.said_active, active) != active {
                 tracing::info!(active, "whose turn it is to decide");
                 counts::active(active);
             }
@@ -208,6 +229,9 @@ impl Heard {
     fn new(own: NodeId) -> Self {
         Self {
             turn: Turn::new(own),
+            said_active: false,
+            is_listed: false,
+            folding: BTreeSet::new(),
             nodes: BTreeMap::new(),
             counts: BTreeMap::new(),
             pulse: None,

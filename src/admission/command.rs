@@ -76,8 +76,8 @@ pub(super) enum Next {
 }
 
 impl Command {
-    /// Answers the command if the fold has the answer; otherwise says what to write. `give` turns
-    /// the command's own sender into its answer, so a command is answered at most once.
+    /// Answers the command if the fold has the answer; otherwise says what to write. An answer uses the
+    /// command up, so it is answered at most once.
     ///
     /// `now` is the time by which a grant is judged; none where this worker may not: whose turn it is
     /// not may not know of an outage that is about to be written.

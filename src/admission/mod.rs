@@ -17,6 +17,7 @@ use crate::log::subjects::{self, QueueId};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
+mod answers;
 mod beats;
 mod command;
 mod counts;
@@ -121,6 +122,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
                     for queue in &queues {
                         drop(workers.start(queue).await);
                     }
+                    workers.beats.listed();
                     look.reset_after(QUEUES_EVERY);
                 }
                 Err(error) => tracing::debug!(%error, "the list of queues is not to be had"),
@@ -141,6 +143,7 @@ impl Workers {
         let mut queues = self.queues.lock().await;
         let handle = queues.entry(queue.clone()).or_insert_with(|| {
             tracing::info!(%queue, "admitting");
+            self.beats.folds(queue);
             let (signer, beats) = (Arc::clone(&self.signer), Arc::clone(&self.beats));
             worker::start(&self.log, queue, signer, beats, &self.shutdown)
         });

@@ -15,6 +15,8 @@ const OUTAGE_SECONDS_MIN: i64 = 10;
 /// After the clocks have disagreed nobody's time is taken to be over for so long: a clock that was set
 /// may be set again.
 const DOUBT: Duration = Duration::from_secs(60);
+/// Whoever decides writes an outage first of all, as soon as it has read what it missed: within this.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What a worker knows of it.
@@ -25,6 +27,8 @@ pub(super) struct Service {
     end: Option<Seq>,
     /// Whether we have looked at what we missed since we were away, or began.
     is_back: bool,
+    /// Since when we have.
+    back_since: Option<Instant>,
     /// The last time at which people could be served, as far as is known.
     served_at: Option<At>,
     /// Seconds of an outage that is over and not written yet.
@@ -101,16 +105,21 @@ impl Service {
         }
     }
 
-    /// Another worker decides: people are served, whatever we were away for.
-    pub(super) fn is_served_by_another(&mut self, line: &Line) {
-        self.outage = None;
-        self.served_at = Some(self.now(line));
+    /// Another worker decides. What we know as an outage was none, if it was only us who were away; one
+    /// of the log it has written before all else. But it may die before it has, and then it is up to us:
+    /// so nothing is forgotten at once.
+    pub(super) fn is_served_by_another(&mut self) {
+        let is_long = |since: Instant| clock::monotonic().duration_since(since) > WRITTEN_WITHIN;
+        if self.is_back && self.back_since.is_some_and(is_long) {
+            self.outage = None;
+        }
     }
 
     /// Everything that was missed is folded. If it was an outage, it is to be written before anything
     /// is decided.
     pub(super) fn come_back(&mut self, line: &Line) {
         self.is_back = true;
+        self.back_since = Some(clock::monotonic());
         let now = self.now(line);
         let Some(served_at) = self.served_at.replace(now) else { return };
         let seconds = now.since(served_at) / NANOS_PER_SECOND;
@@ -283,6 +292,19 @@ mod tests {
         told.look(At(BEGAN.0 + HOUR));
         assert!(!told.judges());
         assert!(told.service.has_outage());
+    }
+
+    #[test]
+    fn an_outage_is_not_taken_for_written_because_another_worker_has_just_begun_to_decide() {
+        let mut told = Told::begin();
+        told.service.interrupt();
+        // Ten minutes later, by both clocks.
+        let later = At(BEGAN.0 + 600 * SECOND + SECOND / 2);
+        told.service.clock = Some(LogClock::new(later));
+        told.service.is_served_by_another();
+        told.look(later);
+        told.service.is_served_by_another();
+        assert_eq!(told.service.take_outage(&told.line), Some(600));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const LISTEN_MIN: Duration = Duration::from_millis(600);
 /// Of several who stand by the one with the lowest id goes on; each further one waits longer by this,
 /// and hears of the one before.
 const STAGGER: Duration = Duration::from_millis(500);
+/// Whoever has not read the log up to its end yet waits so much longer: one that stands by with a hot
+/// fold goes on before that, and would otherwise stand by while somebody else reads.
+const FOLDING_WAIT: Duration = Duration::from_secs(4);
 /// Whoever has not looked for so long was stopped, and does not know whose turn it is: four beats.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
@@ -59,8 +62,9 @@ impl Turn {
     }
 
     /// Whether another is heard that decides.
-    pub(super) fn is_another_active(&self) -> bool {
-        self.others.values().any(|other| other.is_active)
+    pub(super) fn is_another_active(&self, now: Instant) -> bool {
+        let is_heard = |other: &Other| now.duration_since(other.heard) <= SILENCE_MAX;
+        self.others.values().any(|other| other.is_active && is_heard(other))
     }
 
     /// Another worker is there.
@@ -69,8 +73,9 @@ impl Turn {
         self.yield_to_lower();
     }
 
-    /// Sees whose turn it is now; `hears` says whether our own beats come back.
-    pub(super) fn look(&mut self, hears: bool, now: Instant) {
+    /// Sees whose turn it is now; `hears` says whether our own beats come back, and `is_folding` whether
+    /// we are still reading what the log held when we began.
+    pub(super) fn look(&mut self, hears: bool, is_folding: bool, now: Instant) {
         self.looked = Some(now);
         if !hears {
             // Another may go on meanwhile, and we would not know.
@@ -80,15 +85,16 @@ impl Turn {
         let since = *self.hears_since.get_or_insert(now);
         self.others.retain(|_, other| now.duration_since(other.heard) <= SILENCE_MAX);
         self.yield_to_lower();
-        if self.is_active || self.is_another_active() {
+        if self.is_active || self.is_another_active(now) {
             self.free_since = None;
             return;
         }
         let free_since = *self.free_since.get_or_insert(now);
         let lower = u32::try_from(self.others.range(..self.own).count()).unwrap_or(u32::MAX);
+        let folding = if is_folding { FOLDING_WAIT } else { Duration::ZERO };
         let is_listening = now.duration_since(since) < LISTEN_MIN;
-        self.is_active =
-            !is_listening && now.duration_since(free_since) >= STAGGER.saturating_mul(lower);
+        self.is_active = !is_listening
+            && now.duration_since(free_since) >= STAGGER.saturating_mul(lower) + folding;
     }
 
     /// Of two who decide, the one with the lower id goes on.
@@ -118,7 +124,7 @@ mod tests {
                     turn.hear(NodeId([id.parse().unwrap(); 16]), how == "decides", now);
                 }
                 None if what == "ask" => {}
-                None => turn.look(what == "look", now),
+                None => turn.look(what != "deaf", what == "read", now),
             }
             told.push(if turn.is_active(now) { "yes" } else { "no" });
         }
@@ -148,6 +154,26 @@ mod tests {
         let both = "0 look, 400 3 stands, 450 look, 480 3 decides, 1500 look";
         assert_eq!(turns(both), "no no no no no");
         assert_eq!(turns("0 look, 400 9 stands, 600 look"), "no no yes");
+    }
+
+    #[test]
+    fn who_still_reads_the_log_lets_one_go_on_that_has_read_it() {
+        assert_eq!(
+            turns("0 read, 600 read, 2900 read, 3100 9 decides, 4000 read"),
+            "no no no no no"
+        );
+        assert_eq!(turns("0 read, 600 read, 700 look"), "no no yes");
+        assert_eq!(turns("0 read, 3999 read, 4000 read"), "no no yes");
+    }
+
+    #[test]
+    fn who_was_heard_before_we_were_deaf_is_not_heard() {
+        let begun = clock::monotonic();
+        let mut turn = Turn::new(NodeId([5; 16]));
+        turn.hear(NodeId([9; 16]), true, begun);
+        turn.look(false, false, begun + Duration::from_secs(1));
+        assert!(turn.is_another_active(begun + Duration::from_secs(3)));
+        assert!(!turn.is_another_active(begun + Duration::from_secs(600)));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The worker of one queue: a hot fold, one decision under way at a time, and the answers that the
-//! fold gives once a decision came back.
+//! The worker of one queue: a hot fold, and one decision under way at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::admission::beats::Beats;
-use crate::admission::command::{Command, Next, Refused, What};
+use crate::admission::command::{Command, Next, Refused};
 use crate::admission::counts;
-use crate::admission::handle::{Ask, Handle, Shown, Tokens};
+use crate::admission::handle::{Ask, Handle};
 use crate::admission::in_flight::{self, InFlight, Outcome};
 use crate::admission::service::Service;
 use crate::admission::signer::Signer;
@@ -23,16 +22,13 @@ use crate::queue::admit::{self, DECISIONS_PER_ENTRY_MAX, Due, Idle, SCHEDULE};
 use crate::queue::event::{
     Admitted, At, Configured, Decision, Entry, Facts, PublicKey, Seq, Setting, State, VisitorId,
 };
-use crate::queue::line::{Line, Standing};
-use crate::queue::load::{self, Load, Loads};
+use crate::queue::line::Line;
+use crate::queue::load::{self, Loads};
 use crate::shutdown::Shutdown;
-use crate::wire::ask::{Minted, Refusal};
-use crate::wire::token::{self, TOKEN_TYPE};
+use crate::wire::ask::Refusal;
 
 /// Questions and commands that wait for one worker; beyond it the asker is told to come back.
 const WAITING_MAX: usize = 4_096;
-/// A command is given up after this: whoever asked has been told so by then.
-const COMMAND_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Between two turns of a worker that runs there is a tick; after this it did not run.
 const STALL_MAX: Duration = Duration::from_secs(3);
 /// What time alone brings is looked for this often.
@@ -71,17 +67,17 @@ pub(super) fn start(
     Handle(to_worker)
 }
 
-struct Worker {
+pub(super) struct Worker {
     log: Log,
-    queue: QueueId,
-    signer: Arc<Signer>,
+    pub(super) queue: QueueId,
+    pub(super) signer: Arc<Signer>,
     beats: Arc<Beats>,
-    line: Line,
-    service: Service,
+    pub(super) line: Line,
+    pub(super) service: Service,
     /// What the site reported.
-    loads: Loads,
-    halted: Option<Halt>,
-    commands: VecDeque<Command>,
+    pub(super) loads: Loads,
+    pub(super) halted: Option<Halt>,
+    pub(super) commands: VecDeque<Command>,
     in_flight: Option<InFlight>,
     not_before: Option<Instant>,
     /// When the rate allows the next one.
@@ -135,10 +131,11 @@ impl Worker {
             tail::Heard::Halt(halt) => self.halt(halt),
         }
         if self.beats.is_another_active() && !self.beats.is_active() {
-            self.service.is_served_by_another(&self.line);
+            self.service.is_served_by_another();
         }
         if !self.service.is_back() && self.is_caught_up() {
             self.service.come_back(&self.line);
+            self.beats.folded(&self.queue);
             self.loads.hears_from(self.now());
         }
     }
@@ -163,14 +160,15 @@ impl Worker {
     fn halt(&mut self, halt: Halt) {
         tracing::error!(queue = %self.queue, seq = self.line.seq().0, reason = %halt, "halted");
         self.halted = Some(halt);
+        self.beats.folded(&self.queue);
     }
 
     /// Whether the fold has everything that the log is known to have.
-    fn is_caught_up(&self) -> bool {
+    pub(super) fn is_caught_up(&self) -> bool {
         self.halted.is_none() && self.service.is_caught_up(&self.line)
     }
 
-    fn now(&self) -> At {
+    pub(super) fn now(&self) -> At {
         self.service.now(&self.line)
     }
 
@@ -178,108 +176,6 @@ impl Worker {
     fn judging(&self) -> Option<At> {
         let may = self.beats.is_active() && self.service.is_back() && !self.service.has_outage();
         may.then(|| self.now())
-    }
-
-    fn asked(&mut self, ask: Ask) {
-        let asked = clock::monotonic();
-        let mut wait = COMMAND_WAIT_MAX;
-        let what = match ask {
-            Ask::Command(what) => what,
-            Ask::Redeem { until, done, .. } if until < self.now() => {
-                // Whoever asked was told that nothing was done.
-                let _ = done.send(Err(Refused::Gate(Refusal::LogUnavailable)));
-                return;
-            }
-            Ask::Redeem { token, key, until, done } => {
-                let left = u64::try_from(until.since(self.now())).unwrap_or(0);
-                wait = wait.min(Duration::from_nanos(left));
-                let (issuer, queue) = (self.signer.issuer(), self.queue.as_str());
-                match token::verify(&token, TOKEN_TYPE, self.line.keys(), issuer, queue) {
-                    Ok(claims) => {
-                        let visitor = VisitorId(claims.sub.0);
-                        let jti = crate::queue::event::Jti(claims.jti.0);
-                        What::Redeem { visitor, jti, key, done }
-                    }
-                    Err(_) => {
-                        // Before the keys are folded nothing can be said of a token.
-                        let refusal = if self.is_caught_up() {
-                            Refusal::TokenInvalid
-                        } else {
-                            Refusal::LogUnavailable
-                        };
-                        let _ = done.send(Err(Refused::Gate(refusal)));
-                        return;
-                    }
-                }
-            }
-            Ask::Load { milli } => return self.loads.hear(Load { at: self.now(), milli }),
-            Ask::Mint { visitors, done } => {
-                let minted = visitors.iter().map(|visitor| self.mint(*visitor)).collect();
-                let is_behind = visitors.iter().any(|visitor| self.waits(*visitor));
-                let _ = done.send(Tokens { minted, is_behind });
-                return;
-            }
-            Ask::Show { done } => {
-                let _ = done.send(self.shown());
-                return;
-            }
-        };
-        let until = asked + wait;
-        self.commands.push_back(Command { what, asked, until, written: None });
-    }
-
-    /// Whether a visitor is in line, or not even known, by this fold.
-    fn waits(&self, visitor: VisitorId) -> bool {
-        let place = self.line.ticket(visitor).and_then(|ticket| self.line.place(ticket));
-        place.is_none_or(|place| place.standing == Standing::Waiting)
-    }
-
-    fn mint(&self, visitor: VisitorId) -> Option<Minted> {
-        let ticket = self.line.ticket(visitor)?;
-        if self.line.place(ticket)?.standing != Standing::Granted {
-            return None;
-        }
-        let grant = self.line.grant(ticket)?;
-        let graces = self.line.graces();
-        let left = grant.lapses.seconds() - graces.running(self.now()).seconds();
-        Some(Minted {
-            token: self.signer.token(&self.queue, visitor, grant)?,
-            expires: graces.log_time(grant.lapses).seconds(),
-            expires_in: u64::try_from(left).unwrap_or(0),
-        })
-    }
-
-    fn shown(&self) -> Shown {
-        let line = &self.line;
-        Shown {
-            configured: line.last_decision() > Seq(0),
-            halted: self.halted.as_ref().map(ToString::to_string),
-            unready: self.unready(),
-            now: self.now(),
-            rate: line.rate().0,
-            follows: line.follows().is_some(),
-            policy: line.policy().clone(),
-            state: line.state(),
-            reason: line.reason().map(str::to_owned),
-            sequence: line.seq().0,
-            waiting: line.waiting().len(),
-            present: line.present().len(),
-            unused: line.unused().len(),
-            inside: line.inside().len(),
-            visitors: line.places().len(),
-            admitted: line.grants_len(),
-        }
-    }
-
-    /// Why this worker could not decide now, or not all of it.
-    fn unready(&self) -> Option<String> {
-        if let Some(halt) = &self.halted {
-            return Some(format!("stopped after entry {}: {halt}", self.line.seq().0));
-        }
-        if !self.is_caught_up() {
-            return Some(format!("at entry {}, and not at the log's end", self.line.seq().0));
-        }
-        self.service.doubt(&self.line)
     }
 
     fn sent(&mut self, outcome: Outcome) {

@@ -103,6 +103,8 @@ settings! {
     operator_token_file, "ANTEROOM_OPERATOR_TOKEN_FILE";
     /// What tokens and passes name as their issuer [default: anteroom]
     issuer, "ANTEROOM_ISSUER";
+    /// For how many seconds a pass is good before it must be renewed [default: as long as its session]
+    pass_seconds, "ANTEROOM_PASS_SECONDS";
     /// The origin under which visitors reach the nodes, where they don't name it themselves
     public_url, "ANTEROOM_PUBLIC_URL";
     /// Visitors on one node at once [default: its limit of descriptors less 2,000]
@@ -135,6 +137,8 @@ const PER_ADDRESS_DEFAULT: usize = 1_000;
 const TRUSTED_DEFAULT: &str = "127.0.0.0/8,::1/128";
 /// More threads than this find no cores.
 const PUSHERS_MAX: usize = 256;
+/// A pass is renewed some seconds before its end, and clocks differ.
+const PASS_SECONDS_MIN: u32 = 60;
 const STREAM_BYTES_MIN: i64 = 1024 * 1024;
 const STREAM_BYTES_DEFAULT: i64 = 1024 * 1024 * 1024;
 
@@ -209,8 +213,16 @@ impl Config {
     pub fn signer(&self) -> Result<Signer, ConfigError> {
         const ALLOWED: &str = "a file with an Ed25519 private key in PKCS #8 PEM";
         let pem = self.secret("signing_key_file", ALLOWED)?;
-        let signer = Signer::new(&pem, self.issuer());
+        let signer = Signer::new(&pem, self.issuer(), self.pass_seconds()?);
         signer.map_err(|_| self.wrong("signing_key_file", ALLOWED))
+    }
+
+    /// For how many seconds a pass is good, where its session lasts longer.
+    fn pass_seconds(&self) -> Result<Option<u32>, ConfigError> {
+        let Some(text) = self.text("pass_seconds") else { return Ok(None) };
+        let seconds = text.parse().ok().filter(|seconds| *seconds >= PASS_SECONDS_MIN);
+        let allowed = format!("a whole number of seconds, at least {PASS_SECONDS_MIN}");
+        seconds.map(Some).ok_or_else(|| self.wrong("pass_seconds", &allowed))
     }
 
     /// The token that operators present.

@@ -26,6 +26,7 @@ use crate::clock;
 use crate::shutdown::Shutdown;
 
 pub mod door;
+pub mod forwarded;
 
 use door::{Door, Handshake, Place, Refused};
 
@@ -106,6 +107,7 @@ async fn spoken(stream: &TcpStream, stopping: &Shutdown) -> Option<Duration> {
 #[derive(Clone, Debug)]
 pub struct Arrived {
     held: Arc<Mutex<Option<(Place, Handshake)>>>,
+    is_from_proxy: bool,
     refused: Option<Refused>,
 }
 
@@ -113,6 +115,11 @@ impl Arrived {
     /// The connection's place, for the one who takes it over; only once.
     pub fn take(&self) -> Option<(Place, Handshake)> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether a trusted proxy speaks, on whoever's behalf.
+    pub fn is_from_proxy(&self) -> bool {
+        self.is_from_proxy
     }
 }
 
@@ -202,8 +209,9 @@ async fn accept(listener: &TcpListener, door: &Arc<Door>) -> Option<(TcpStream, 
                 tracing::debug!(%error, "no delay could not be set");
             }
             let refused = place.count_peer(peer.ip()).err();
+            let is_from_proxy = door.is_trusted(peer.ip());
             let held = Arc::new(Mutex::new(Some((place, handshake))));
-            Some((stream, Arrived { held, refused }))
+            Some((stream, Arrived { held, is_from_proxy, refused }))
         }
         Err(error) => {
             tracing::warn!(%error, "no connection could be accepted");

@@ -15,7 +15,7 @@
  * `browser` stands for `window` everywhere, so that a test can hand in its own.
  */
 
-export { enter, takeToken } from './entry.js';
+export { enter, renew, takeToken } from './entry.js';
 export { WaitingRoom } from './room.js';
 
 /**

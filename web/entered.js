@@ -1,13 +1,10 @@
 // @ts-check
 /** The landing page of a queue that has no target of its own: uses the token up and says how that went. */
 
-import { enter, takeToken } from './client.js';
+import { enterUntilJudged, pause, takeToken } from './entry.js';
 import { askAboutQueue, element, queueOfAddress, setText, speak } from './page.js';
 
 /** @typedef {'entering' | 'busy' | 'inside' | 'used' | 'late' | 'invalid' | 'outside'} Outcome */
-
-const RETRY_SECONDS = 3;
-const RETRY_SECONDS_MAX = 30;
 
 const queue = queueOfAddress();
 const spoken = speak(() => paint());
@@ -24,64 +21,43 @@ askAboutQueue(queue).then((about) => {
   title = about.title;
   paint();
 });
-show(await tryUntilJudged());
+const token = takeToken();
+show(token ? await useToken(token) : await askWhetherInside());
 
-/** @returns {Promise<typeof shown>} */
-async function tryUntilJudged() {
-  const token = takeToken();
-  for (;;) {
-    const answer = token ? await useToken(token) : await askWhetherInside();
-    if (answer.outcome !== 'busy') return answer;
-    show({ outcome: 'busy', until: null });
-    await new Promise((resolve) => setTimeout(resolve, answer.retrySeconds * 1000));
-  }
-}
-
-/** @typedef {{ outcome: Outcome, until: Date | null, retrySeconds: number }} Answer */
-
-/** @param {string} token @returns {Promise<Answer>} */
+/** @param {string} token @returns {Promise<typeof shown>} */
 async function useToken(token) {
-  const entry = await enter(token);
+  const entry = await enterUntilJudged(token, () => show({ outcome: 'busy', until: null }));
   if (entry.ok) {
     noteUntil(entry.expiresAt);
-    return answer('inside', instant(entry.expiresAt));
+    return { outcome: 'inside', until: instant(entry.expiresAt) };
   }
   switch (entry.code) {
     case 'token_already_used': {
       // By another tab of this browser, perhaps: then the cookie is here.
       const inside = await askWhetherInside();
-      return inside.outcome === 'inside' ? inside : answer('used');
+      return inside.outcome === 'inside' ? inside : { outcome: 'used', until: null };
     }
     case 'token_expired':
-      return answer('late');
-    case 'token_invalid':
-      return answer('invalid');
+      return { outcome: 'late', until: null };
     default:
-      return busy(entry.retryAfter);
+      return { outcome: 'invalid', until: null };
   }
 }
 
-/** @returns {Promise<Answer>} */
+/** @returns {Promise<typeof shown>} */
 async function askWhetherInside() {
-  try {
-    const response = await fetch(`/api/authorize?queue=${encodeURIComponent(queue)}`);
-    if (response.ok) return answer('inside', instant(notedUntil()));
-    if (response.status < 500 && response.status !== 429) return answer('outside');
-  } catch {
-    // No connection: the same to the visitor as a server that can't tell.
+  for (;;) {
+    try {
+      const response = await fetch(`/api/authorize?queue=${encodeURIComponent(queue)}`);
+      if (response.ok) return { outcome: 'inside', until: instant(notedUntil()) };
+      const isJudged = response.status < 500 && response.status !== 429;
+      if (isJudged) return { outcome: 'outside', until: null };
+    } catch {
+      // No connection: the same to the visitor as a server that can't tell.
+    }
+    show({ outcome: 'busy', until: null });
+    await pause(null);
   }
-  return busy(null);
-}
-
-/** @param {Outcome} outcome @param {Date | null} [until] @returns {Answer} */
-function answer(outcome, until = null) {
-  return { outcome, until, retrySeconds: 0 };
-}
-
-/** @param {number | null} retryAfter @returns {Answer} */
-function busy(retryAfter) {
-  const seconds = Math.min(retryAfter ?? RETRY_SECONDS, RETRY_SECONDS_MAX);
-  return { outcome: 'busy', until: null, retrySeconds: seconds * (1 + Math.random() / 2) };
 }
 
 function show(/** @type {typeof shown} */ next) {

@@ -16,14 +16,20 @@ export function queueOfAddress() {
  * What is known of a queue apart from a place in it. Nothing depends on it but looks, so whatever
  * goes wrong here stops nobody from waiting.
  */
-export async function askAboutQueue(/** @type {string} */ queue) {
-  const answer = { title: queue, content: '', isUnknown: false, clockAheadMs: 0 };
+export async function askAboutQueue(
+  /** @type {string} */ queue,
+  /** @type {string | null} */ target = null,
+) {
+  /** @type {{ title: string, content: string, isUnknown: boolean, clockAheadMs: number, target: string | null }} */
+  const answer = { title: queue, content: '', isUnknown: false, clockAheadMs: 0, target: null };
   try {
-    const response = await fetch(`/api/queues/${encodeURIComponent(queue)}`);
+    const asked = target === null ? '' : `?target=${encodeURIComponent(target)}`;
+    const response = await fetch(`/api/queues/${encodeURIComponent(queue)}${asked}`);
     const body = await response.json();
     answer.isUnknown = response.status === 404 && body.code === 'unknown_queue';
     if (!response.ok) return answer;
     if (typeof body.title === 'string' && body.title !== '') answer.title = body.title;
+    if (typeof body.target === 'string') answer.target = body.target;
     if (typeof body.content === 'string') answer.content = body.content;
     // An opening time is counted down by the server's clock; the visitor's may be wrong.
     const served = Date.parse(response.headers.get('Date') ?? '');

@@ -30,6 +30,8 @@ import { PlaceStore, storeToken, uuidV4 } from './storage.js';
  * @typedef {object} Options
  * @property {(state: State) => void} [onChange]
  * @property {number} [moveOnAfterMs] how long "your turn" is shown before the page moves on
+ * @property {boolean} [wasSentBack] the target lets nobody in who has no pass yet: it is entered by
+ *   the site's own page of entry
  * @property {any} [browser]
  */
 
@@ -66,6 +68,7 @@ export class WaitingRoom {
   #attempt = 0;
   /** @type {number | null} */ #joinedAt = null;
   /** @type {{ token: string, target: string } | null} */ #grant = null;
+  /** @type {string | null} */ #wanted = null;
 
   /**
    * @param {string} queue
@@ -74,7 +77,13 @@ export class WaitingRoom {
   constructor(queue, options = {}) {
     this.#queue = queue;
     this.#browser = options.browser ?? globalThis;
-    this.#options = { onChange() {}, moveOnAfterMs: 0, browser: this.#browser, ...options };
+    this.#options = {
+      onChange() {},
+      moveOnAfterMs: 0,
+      wasSentBack: false,
+      browser: this.#browser,
+      ...options,
+    };
     this.#store = new PlaceStore(queue, this.#browser);
   }
 
@@ -105,10 +114,21 @@ export class WaitingRoom {
   moveOn() {
     if (!this.#grant) return;
     const { token, target } = this.#grant;
-    const url = new URL(target, this.#browser.location.href);
+    const address = new URL(target, this.#browser.location.href);
+    const url = this.#options.wasSentBack ? entryOf(address) : address;
     // The fragment reaches no server and no log.
     url.hash = `anteroom_token=${token}`;
     this.#browser.location.replace(url.href);
+  }
+
+  /** Leads to this address at the visitor's turn, instead of where the queue leads to. */
+  leadTo(/** @type {string} */ target) {
+    if (!isWebAddress(target, this.#browser.location.href)) return;
+    this.#wanted = target;
+    if (!this.#grant) return;
+    this.#grant = { ...this.#grant, target };
+    this.#remember({ target });
+    this.#set({ target });
   }
 
   /** Closes the socket and removes every listener and timer. The place itself is kept. */
@@ -289,9 +309,10 @@ export class WaitingRoom {
   }
 
   /** @param {any} payload */
-  #admitted({ token, target, expiresIn }) {
-    if (typeof token !== 'string' || !isWebAddress(target, this.#browser.location.href)) return;
+  #admitted({ token, target: usual, expiresIn }) {
+    if (typeof token !== 'string' || !isWebAddress(usual, this.#browser.location.href)) return;
     if (this.#grant?.token === token) return;
+    const target = this.#wanted ?? usual;
     this.#grant = { token, target };
     storeToken(token, this.#browser);
     this.#remember({ target });
@@ -392,6 +413,14 @@ const STATE_AT_FIRST = {
   ended: null,
   target: null,
 };
+
+/** The site's own page of entry, which goes on to this address. */
+function entryOf(/** @type {URL} */ address) {
+  const entry = new URL('/anteroom/enter', address);
+  if (address.pathname === entry.pathname) return address;
+  entry.searchParams.set('to', address.pathname + address.search);
+  return entry;
+}
 
 /** A target is an address to go to, never a script to run. */
 function isWebAddress(/** @type {unknown} */ target, /** @type {string} */ base) {

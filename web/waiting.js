@@ -22,7 +22,11 @@ const TICK_MS = 1000;
 const queue = queueOfAddress();
 const spoken = speak(() => paint());
 const announce = announcer(element('status'));
-const room = new WaitingRoom(queue, { onChange: () => paint(), moveOnAfterMs: MOVE_ON_AFTER_MS });
+const room = new WaitingRoom(queue, {
+  onChange: () => paint(),
+  moveOnAfterMs: MOVE_ON_AFTER_MS,
+  wasSentBack: dropToken(),
+});
 
 /** What is known of the queue apart from the place in it. */
 const about = { title: '', isUnknown: false, clockAheadMs: 0 };
@@ -33,6 +37,13 @@ room.start();
 learnAboutQueue();
 // Between pushes only the countdowns move, and the page does that by itself.
 setInterval(paint, TICK_MS);
+
+/** A site that sends its visitor back with the token in the fragment: it belongs in no address here. */
+function dropToken() {
+  if (!new URLSearchParams(location.hash.slice(1)).has('anteroom_token')) return false;
+  history.replaceState(history.state, '', location.pathname + location.search);
+  return true;
+}
 
 function paint() {
   const { words } = spoken;
@@ -147,7 +158,8 @@ function listenToButtons() {
 }
 
 async function learnAboutQueue() {
-  const answer = await askAboutQueue(queue);
+  const answer = await askAboutQueue(queue, new URLSearchParams(location.search).get('target'));
+  if (answer.target) room.leadTo(answer.target);
   about.title = answer.title;
   about.clockAheadMs = answer.clockAheadMs;
   about.isUnknown = answer.isUnknown;

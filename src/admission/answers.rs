@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::admission::command::{Command, Refused, What};
-use crate::admission::handle::{Ask, Shown, Tokens};
+use crate::admission::handle::{Ask, Renewable, Shown, Tokens};
+use crate::admission::signer::Session;
 use crate::admission::worker::Worker;
 use crate::clock;
 use crate::queue::event::{Jti, Seq, VisitorId};
-use crate::queue::line::Standing;
+use crate::queue::line::{End, Standing};
 use crate::queue::load::Load;
 use crate::wire::ask::{Minted, Refusal};
-use crate::wire::token::{self, TOKEN_TYPE};
+use crate::wire::token::{self, PASS_TYPE, TOKEN_TYPE};
 
 /// A command is given up after this: whoever asked has been told so by then.
 const COMMAND_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -49,6 +50,10 @@ impl Worker {
                     }
                 }
             }
+            Ask::Renew { pass, done } => {
+                let _ = done.send(self.renewable(&pass).map_err(Refused::Gate));
+                return;
+            }
             Ask::Load { milli } => return self.loads.hear(Load { at: self.now(), milli }),
             Ask::Mint { visitors, done } => {
                 let minted = visitors.iter().map(|visitor| self.mint(*visitor)).collect();
@@ -63,6 +68,30 @@ impl Worker {
         };
         let until = asked + wait;
         self.commands.push_back(Command { what, asked, until, written: None });
+    }
+
+    /// The session of this pass, if it goes on: then the pass itself may be over, since whoever comes
+    /// back after a pause is still inside.
+    fn renewable(&self, pass: &str) -> Result<Renewable, Refusal> {
+        if !self.is_caught_up() {
+            return Err(Refusal::LogUnavailable);
+        }
+        let (line, issuer, queue) = (&self.line, self.signer.issuer(), self.queue.as_str());
+        let claims = token::verify(pass, PASS_TYPE, line.keys(), issuer, queue);
+        let claims = claims.map_err(|_| Refusal::PassInvalid)?;
+        let visitor = VisitorId(claims.sub.0);
+        let ticket = line.ticket(visitor).ok_or(Refusal::PassInvalid)?;
+        let grant = line.grant(ticket).filter(|grant| grant.jti == Jti(claims.jti.0));
+        let grant = grant.ok_or(Refusal::PassInvalid)?.clone();
+        let redemption = grant.redeemed.as_deref().ok_or(Refusal::PassInvalid)?.clone();
+        let session = Session { visitor, grant, redemption };
+        let now = self.now();
+        match line.place(ticket).map(|place| place.standing) {
+            Some(Standing::Inside) if now < session.ends() => Ok(Renewable { session, now }),
+            Some(Standing::Inside | Standing::Ended(End::SessionOver)) => Err(Refusal::PassExpired),
+            Some(Standing::Ended(_)) => Err(Refusal::PassReleased),
+            Some(Standing::Waiting | Standing::Granted) | None => Err(Refusal::PassInvalid),
+        }
     }
 
     /// Whether a visitor is in line, or not even known, by this fold.

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::admission::signer::Session;
 use crate::clock;
 use crate::queue::event::At;
 use crate::queue::event::{
     Configured, Facts, Jti, Redeemed, ReleaseReason, Released, Removed, Seq, VisitorId,
 };
-use crate::queue::line::{End, Grant, Line, Redemption, Standing};
+use crate::queue::line::{End, Line, Standing};
 use crate::wire::ask::Refusal;
 use crate::wire::token::SKEW_SECONDS;
 
@@ -29,7 +30,7 @@ pub(super) struct Command {
 
 pub(super) enum What {
     /// Use a grant.
-    Redeem { visitor: VisitorId, jti: Jti, key: Option<[u8; 32]>, done: Done<Pass> },
+    Redeem { visitor: VisitorId, jti: Jti, key: Option<[u8; 32]>, done: Done<Session> },
     /// Set something.
     Configure { facts: Vec<Configured>, done: Done<Seq> },
     /// Someone is no longer inside.
@@ -49,13 +50,6 @@ pub(super) enum Refused {
     Nobody,
     /// Not now.
     Unavailable,
-}
-
-/// A redemption that stands in the log.
-pub(super) struct Pass {
-    pub(super) visitor: VisitorId,
-    pub(super) grant: Grant,
-    pub(super) redemption: Redemption,
 }
 
 /// Whom an operator means.
@@ -86,7 +80,7 @@ impl Command {
         match what {
             What::Redeem { visitor, jti, key, done } => {
                 match redeem(line, now, visitor, jti, key, written) {
-                    Ok(Some(pass)) => answered(done, Ok(pass)),
+                    Ok(Some(session)) => answered(done, Ok(session)),
                     Err(Refusal::TokenInvalid) if is_new(asked) => {
                         let again = Self {
                             what: What::Redeem { visitor, jti, key, done },
@@ -174,7 +168,7 @@ fn redeem(
     jti: Jti,
     key: Option<[u8; 32]>,
     written: Option<Seq>,
-) -> Result<Option<Pass>, Refusal> {
+) -> Result<Option<Session>, Refusal> {
     let ticket = line.ticket(visitor).ok_or(Refusal::TokenInvalid)?;
     let (place, grant) = line.place(ticket).zip(line.grant(ticket)).ok_or(Refusal::TokenInvalid)?;
     if grant.jti != jti {
@@ -184,7 +178,7 @@ fn redeem(
         let same_request = key.is_some() && redemption.key == key;
         if same_request || written == Some(redemption.seq) {
             let (grant, redemption) = (grant.clone(), redemption.clone());
-            return Ok(Some(Pass { visitor, grant, redemption }));
+            return Ok(Some(Session { visitor, grant, redemption }));
         }
         return Err(Refusal::TokenAlreadyUsed);
     }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use crate::admission::command::{Pass, Refused};
+use crate::admission::command::Refused;
+use crate::admission::handle::Renewable;
+use crate::admission::signer::{Session, Signed};
 use crate::admission::{NoWorker, Workers};
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::Heard;
 use crate::queue::event::{At, VisitorId};
 use crate::wire::ask::{
-    Answer, MintAnswer, MintQuestion, RedeemAnswer, RedeemQuestion, Refusal,
+    Answer, MintAnswer, MintQuestion, PassAnswer, RedeemQuestion, Refusal, RenewQuestion,
     VISITORS_PER_QUESTION_MAX,
 };
 use crate::wire::id::Id;
@@ -71,6 +73,11 @@ async fn answer(workers: &Workers, heard: &Heard) {
             yield_to_others(&answer).await;
             workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
         }
+        "renew" => {
+            let answer = renew(workers, &queue, &heard.payload).await;
+            yield_to_others(&answer).await;
+            workers.log.answer(heard, &answer.map_or_else(Answer::No, Answer::Ok)).await;
+        }
         _ => workers.log.answer(heard, &Answer::<()>::No(Refusal::BadQuestion)).await,
     }
 }
@@ -107,7 +114,7 @@ async fn mint(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<MintAns
     }
 }
 
-async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<RedeemAnswer, Refusal> {
+async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<PassAnswer, Refusal> {
     let question: RedeemQuestion =
         serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
     let key = match question.key.as_deref() {
@@ -116,16 +123,36 @@ async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<Redee
     };
     let worker = workers.find(queue).await.map_err(refused)?;
     match worker.redeem(question.token, key, At(question.until)).await {
-        Ok(Pass { visitor, grant, redemption }) => {
-            let pass = workers.signer.pass(queue, visitor, &grant, &redemption);
-            let expires = redemption.at.plus_seconds(redemption.seconds).seconds();
-            let visitor = Id(visitor.0);
+        Ok(session) => {
             // A pass of a key that was rotated out meanwhile can't be made again.
-            let pass = pass.ok_or(Refusal::TokenAlreadyUsed)?;
-            Ok(RedeemAnswer { pass, expires, visitor })
+            let pass = workers.signer.pass(queue, &session).ok_or(Refusal::TokenAlreadyUsed)?;
+            Ok(pass_answer(&session, pass))
         }
         Err(Refused::Gate(refusal)) => Err(refusal),
         Err(Refused::Nobody) => Err(Refusal::TokenInvalid),
         Err(Refused::Unavailable) => Err(Refusal::LogUnavailable),
+    }
+}
+
+async fn renew(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<PassAnswer, Refusal> {
+    let question: RenewQuestion = serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
+    let worker = workers.find(queue).await.map_err(refused)?;
+    match worker.renew(question.pass).await {
+        Ok(Renewable { session, now }) => {
+            let pass = workers.signer.renewed(queue, &session, now).ok_or(Refusal::PassInvalid)?;
+            Ok(pass_answer(&session, pass))
+        }
+        Err(Refused::Gate(refusal)) => Err(refusal),
+        Err(Refused::Nobody) => Err(Refusal::PassInvalid),
+        Err(Refused::Unavailable) => Err(Refusal::LogUnavailable),
+    }
+}
+
+fn pass_answer(session: &Session, pass: Signed) -> PassAnswer {
+    PassAnswer {
+        pass: pass.text,
+        expires: pass.expires,
+        visitor: Id(session.visitor.0),
+        redeemed_at: session.redemption.at.0,
     }
 }

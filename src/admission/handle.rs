@@ -2,7 +2,8 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::command::{Done, Pass, Refused, What};
+use crate::admission::command::{Done, Refused, What};
+use crate::admission::signer::Session;
 use crate::queue::event::{At, State, VisitorId};
 use crate::queue::policy::Policy;
 use crate::wire::ask::Minted;
@@ -14,10 +15,18 @@ pub(super) struct Handle(pub(super) mpsc::Sender<Ask>);
 /// What a worker is asked.
 pub(super) enum Ask {
     Command(What),
-    Redeem { token: String, key: Option<[u8; 32]>, until: At, done: Done<Pass> },
+    Redeem { token: String, key: Option<[u8; 32]>, until: At, done: Done<Session> },
+    Renew { pass: String, done: Done<Renewable> },
     Load { milli: u16 },
     Mint { visitors: Vec<VisitorId>, done: oneshot::Sender<Tokens> },
     Show { done: oneshot::Sender<Shown> },
+}
+
+/// A session that goes on.
+pub(super) struct Renewable {
+    pub(super) session: Session,
+    /// The log's time.
+    pub(super) now: At,
 }
 
 /// The tokens of visitors, in the order of the question.
@@ -61,8 +70,13 @@ impl Handle {
         token: String,
         key: Option<[u8; 32]>,
         until: At,
-    ) -> Result<Pass, Refused> {
+    ) -> Result<Session, Refused> {
         self.ask(|done| Ask::Redeem { token, key, until, done }).await
+    }
+
+    /// The session of a pass that may be renewed.
+    pub(super) async fn renew(&self, pass: String) -> Result<Renewable, Refused> {
+        self.ask(|done| Ask::Renew { pass, done }).await
     }
 
     /// Has something written, and comes back when it is folded.

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sha2::{Digest as _, Sha256};
 
 use crate::log::subjects::QueueId;
-use crate::queue::event::{PublicKey, VisitorId};
+use crate::queue::event::{At, PublicKey, VisitorId};
 use crate::queue::line::{Grant, Redemption};
 use crate::wire::id::Id;
 use crate::wire::token::{Claims, PASS_TYPE, SKEW_SECONDS, TOKEN_TYPE};
@@ -18,6 +18,35 @@ pub struct Signer {
     key: EncodingKey,
     public: PublicKey,
     issuer: String,
+    /// For how many seconds a pass is good, where its session lasts longer.
+    pass_seconds: Option<u32>,
+}
+
+/// Who is inside, and by what.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Who.
+    pub visitor: VisitorId,
+    /// By which grant.
+    pub grant: Grant,
+    /// How it was used.
+    pub redemption: Redemption,
+}
+
+impl Session {
+    /// When it is over.
+    pub fn ends(&self) -> At {
+        self.redemption.at.plus_seconds(self.redemption.seconds)
+    }
+}
+
+/// A pass.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The JWT.
+    pub text: String,
+    /// Its end, seconds since 1970.
+    pub expires: i64,
 }
 
 /// The signing key can't be used.
@@ -37,8 +66,9 @@ pub fn generate() -> Result<String, BadKey> {
 }
 
 impl Signer {
-    /// A signer with this key (PKCS #8 PEM), whose tokens name this issuer.
-    pub fn new(pem: &str, issuer: String) -> Result<Self, BadKey> {
+    /// A signer with this key (PKCS #8 PEM), whose tokens name this issuer, and whose passes are good
+    /// for so many seconds, or as long as the session.
+    pub fn new(pem: &str, issuer: String, pass_seconds: Option<u32>) -> Result<Self, BadKey> {
         let bad = |why: &str| BadKey(why.to_owned());
         let body: String = pem
             .lines()
@@ -54,7 +84,7 @@ impl Signer {
             .try_into()
             .map_err(|_| bad("its public key is not 32 bytes"))?;
         let key = EncodingKey::from_ed_der(&der);
-        Ok(Self { key, public: PublicKey { kid: thumbprint(&x), x }, issuer })
+        Ok(Self { key, public: PublicKey { kid: thumbprint(&x), x }, issuer, pass_seconds })
     }
 
     /// The public half.
@@ -77,16 +107,21 @@ impl Signer {
     }
 
     /// The pass that a grant's redemption gave.
-    pub fn pass(
-        &self,
-        queue: &QueueId,
-        visitor: VisitorId,
-        grant: &Grant,
-        redemption: &Redemption,
-    ) -> Option<String> {
-        let at = redemption.at.seconds();
-        let claims = self.claims(queue, visitor, grant, at, redemption.seconds);
-        self.sign(PASS_TYPE, &redemption.kid, &claims)
+    pub fn pass(&self, queue: &QueueId, session: &Session) -> Option<Signed> {
+        self.pass_from(queue, session, session.redemption.at, &session.redemption.kid)
+    }
+
+    /// A pass of the same session that begins now. It ends with the session at the latest.
+    pub fn renewed(&self, queue: &QueueId, session: &Session, now: At) -> Option<Signed> {
+        self.pass_from(queue, session, now, &self.public.kid)
+    }
+
+    fn pass_from(&self, queue: &QueueId, session: &Session, from: At, kid: &str) -> Option<Signed> {
+        let from = from.seconds();
+        let left = u32::try_from(session.ends().seconds() - from).unwrap_or(0);
+        let seconds = self.pass_seconds.map_or(left, |most| most.min(left));
+        let claims = self.claims(queue, session.visitor, &session.grant, from, seconds);
+        Some(Signed { text: self.sign(PASS_TYPE, kid, &claims)?, expires: claims.exp })
     }
 
     fn claims(

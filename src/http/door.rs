@@ -174,7 +174,8 @@ impl Door {
         self.counted().sockets
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Whether this is the address of a trusted proxy.
+    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()))
     }
 

@@ -21,6 +21,7 @@ use crate::telemetry;
 
 mod allowance;
 mod api;
+mod authorize;
 mod counts;
 mod ending;
 mod entry;
@@ -29,7 +30,9 @@ mod hall;
 mod lookups;
 mod mint;
 mod page;
+mod passes;
 mod places;
+mod presented;
 mod session;
 mod waiting;
 

@@ -1,4 +1,5 @@
-//! The waiting page, its scripts, and the landing page of queues without a target of their own.
+//! The waiting page, its scripts, the landing page of queues without a target of their own, and the
+//! page by which visitors enter a site that has none for it.
 //! They are part of the program, so that a node needs nothing beside itself.
 
 use axum::Router;
@@ -24,6 +25,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/waiting/{queue}", file(HTML, include_str!("../../web/waiting.html")))
         .route("/entered/{queue}", file(HTML, include_str!("../../web/entered.html")))
+        .route("/anteroom/enter", file(HTML, include_str!("../../web/enter.html")))
         .route("/waiting.css", file(CSS, include_str!("../../web/waiting.css")))
         .route("/icon.svg", file(SVG, include_str!("../../web/icon.svg")))
         .route("/client.js", file(JAVASCRIPT, include_str!("../../web/client.js")))
@@ -37,6 +39,17 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page.js", file(JAVASCRIPT, include_str!("../../web/page.js")))
         .route("/words.js", file(JAVASCRIPT, include_str!("../../web/words.js")))
         .route("/announce.js", file(JAVASCRIPT, include_str!("../../web/announce.js")))
+        // Once more for the site's own origin, which passes on only what begins like this.
+        .route("/anteroom/waiting.css", file(CSS, include_str!("../../web/waiting.css")))
+        .route("/anteroom/icon.svg", file(SVG, include_str!("../../web/icon.svg")))
+        .route("/anteroom/client.js", file(JAVASCRIPT, include_str!("../../web/client.js")))
+        .route("/anteroom/room.js", file(JAVASCRIPT, include_str!("../../web/room.js")))
+        .route("/anteroom/entry.js", file(JAVASCRIPT, include_str!("../../web/entry.js")))
+        .route("/anteroom/message.js", file(JAVASCRIPT, include_str!("../../web/message.js")))
+        .route("/anteroom/storage.js", file(JAVASCRIPT, include_str!("../../web/storage.js")))
+        .route("/anteroom/enter.js", file(JAVASCRIPT, include_str!("../../web/enter.js")))
+        .route("/anteroom/page.js", file(JAVASCRIPT, include_str!("../../web/page.js")))
+        .route("/anteroom/words.js", file(JAVASCRIPT, include_str!("../../web/words.js")))
 }
 
 fn asset(kind: &'static str, body: &'static str) -> Response {

@@ -136,6 +136,13 @@ impl Policy {
         if faults.is_empty() { Ok(self) } else { Err(faults) }
     }
 
+    /// Whether an admitted visitor may be led to this address, which anybody may have written: only one
+    /// within the allowed origins, and in no way that a browser might read otherwise.
+    pub fn may_lead_to(&self, target: &str) -> bool {
+        let origin = origin_of(target).filter(|_| is_target(target));
+        origin.is_some_and(|origin| self.allowed_origins.iter().any(|allowed| allowed == origin))
+    }
+
     /// Why nobody can ever be let in under this policy, or not before somebody orders it, in words for
     /// an operator; empty when people can.
     pub fn warnings(&self, state: State, now: At) -> Vec<String> {

@@ -31,6 +31,8 @@ const READY_ASK_EVERY: Duration = Duration::from_millis(50);
 /// What is handed on to the node as it was given.
 const NODE_FLAGS: [&str; 4] =
     ["pushers", "sockets_max", "connections_per_address", "trusted_proxies"];
+/// The same for admission.
+const ADMISSION_FLAGS: [&str; 1] = ["pass_seconds"];
 
 /// What `up` was told besides its configuration.
 pub struct Told {
@@ -138,7 +140,7 @@ fn programs(
         node.extend(["--public-url".to_owned(), url]);
     }
     node.extend(config.as_flags(&NODE_FLAGS));
-    let admission = vec![
+    let mut admission = vec![
         "--operator-listen".to_owned(),
         addresses.operators.to_string(),
         "--signing-key-file".to_owned(),
@@ -152,6 +154,7 @@ fn programs(
         "--replicas".to_owned(),
         limits.replicas.to_string(),
     ];
+    admission.extend(config.as_flags(&ADMISSION_FLAGS));
     let nats = vec![
         "lifeline".to_owned(),
         path(nats_server.to_path_buf()),

@@ -121,15 +121,25 @@ pub struct RedeemQuestion {
     pub until: i64,
 }
 
-/// The pass that it gave.
+/// A newer pass of the same session, please.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RedeemAnswer {
+pub struct RenewQuestion {
+    /// The JWT.
+    pub pass: String,
+}
+
+/// The pass that a token gave, or a newer one of its session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassAnswer {
     /// The JWT.
     pub pass: String,
     /// Its end, seconds since 1970.
     pub expires: i64,
     /// The visitor.
     pub visitor: Id,
+    /// When the token was used, by the log's time, in nanoseconds.
+    pub redeemed_at: i64,
 }
 
 /// An answer, or why there is none.
@@ -162,4 +172,10 @@ pub enum Refusal {
     TokenExpired,
     /// It was used.
     TokenAlreadyUsed,
+    /// Not a pass of this queue, or altered.
+    PassInvalid,
+    /// The session of this pass is over.
+    PassExpired,
+    /// The session of this pass was ended early.
+    PassReleased,
 }

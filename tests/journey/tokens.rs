@@ -110,6 +110,140 @@ async fn entering_sets_the_cookie_and_a_fresh_token_authorizes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_requests_of_a_page_come_together_and_get_one_pass() {
+    let mut system = System::start("together");
+    system.second_node();
+    system.queue("site", &json!({"rate_per_minute": 6000}));
+    for _ in 0..10 {
+        let (visitor, token, _) = token(&system, "site").await;
+        let asked = (0..5).map(|number| {
+            let authorize = format!("{}/api/authorize?queue=site", system.node(number));
+            let token = token.clone();
+            tokio::task::spawn_blocking(move || {
+                call("GET", &authorize, &[("X-Waiting-Token", &token)], &Value::Null)
+            })
+        });
+        let mut passes = Vec::new();
+        for answer in asked.collect::<Vec<_>>() {
+            let (status, answer) = answer.await.unwrap();
+            assert_eq!((status, &answer["header x-anteroom-visitor"]), (200, &json!(visitor)));
+            passes.push(answer["header x-anteroom-pass"].clone());
+        }
+        passes.dedup();
+        assert_eq!(passes.len(), 1, "one session");
+    }
+    let audit = system.run_json(&["audit", "verify", "site"]);
+    assert_eq!((&audit["ok"], &audit["redeemed"]), (&json!(true), &json!(10)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_is_renewed_within_its_session_and_no_longer() {
+    let mut system = System::prepare("renew");
+    system.settings = ["--pass-seconds", "60"].map(str::to_owned).to_vec();
+    system.up();
+    system.queue("site", &json!({"rate_per_minute": 6000, "session_seconds": 90}));
+    let redeem = format!("{}/api/tokens/redeem", system.node(0));
+    let renew = format!("{}/api/passes/renew", system.node(0));
+    let (visitor, token, _) = token(&system, "site").await;
+    let (_, first) = post(&redeem, &json!({ "token": token }));
+    let seconds = |answer: &Value| {
+        answer["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
+    };
+    let began = seconds(&first) - 60;
+    assert!((began - jiff::Timestamp::now().as_second()).abs() < 5, "{first}");
+    // Some time later, the newer one ends later, and with the session at the latest.
+    let pass = first["pass"].as_str().unwrap().to_owned();
+    let mut last = seconds(&first);
+    crate::system::wait_until("a newer pass ends later", || {
+        let bearer = format!("Bearer {pass}");
+        let (status, newer) = call("POST", &renew, &[("Authorization", &bearer)], &Value::Null);
+        assert_eq!((status, &newer["visitor"]), (200, &json!(visitor)), "{newer}");
+        assert!((last..=began + 90).contains(&seconds(&newer)), "{newer}");
+        std::mem::replace(&mut last, seconds(&newer)) < seconds(&newer)
+    });
+    // By the body as well, and by the cookie, which is set anew.
+    assert_eq!(post(&renew, &json!({ "pass": pass })).0, 200);
+    let cookie = format!("anteroom_pass={pass}");
+    let by_site = format!("{}/anteroom/renew", system.node(0));
+    let (status, newer) = call("POST", &by_site, &[("Cookie", &cookie)], &Value::Null);
+    assert_eq!(status, 200);
+    let cookie = newer["header set-cookie"].as_str().unwrap();
+    assert!(cookie.starts_with(&format!("anteroom_pass={}", newer["pass"].as_str().unwrap())));
+    // A token is no pass, and nothing is none either.
+    for body in [json!({ "pass": token }), json!({ "pass": "x" }), Value::Null] {
+        let (status, problem) = post(&renew, &body);
+        assert_eq!((status, &problem["code"]), (401, &json!("pass_invalid")));
+    }
+    assert_eq!(post(&renew, &json!({ "token": pass })).0, 400);
+    // Given back, it is renewed no more.
+    let newer = newer["pass"].as_str().unwrap();
+    system.operate("POST", "/admin/queues/site/release", &json!({ "visitor": visitor }));
+    let (status, problem) = post(&renew, &json!({ "pass": newer }));
+    assert_eq!((status, &problem["code"]), (401, &json!("pass_released")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_over_renews_no_pass() {
+    let system = System::start("session-over");
+    system.queue("brief", &json!({"rate_per_minute": 6000, "session_seconds": 5}));
+    let redeem = format!("{}/api/tokens/redeem", system.node(0));
+    let renew = format!("{}/api/passes/renew", system.node(0));
+    let (_, token, _) = token(&system, "brief").await;
+    let (_, first) = post(&redeem, &json!({ "token": token }));
+    let body = json!({ "pass": first["pass"] });
+    let (_, newer) = post(&renew, &body);
+    assert_eq!(newer["expiresAt"], first["expiresAt"], "a pass lasts as long as its session");
+    crate::system::wait_until("the session is over", || {
+        let (status, problem) = post(&renew, &body);
+        status == 401 && problem["code"] == "pass_expired"
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_in_leads_back_to_the_page_that_was_asked_for() {
+    let system = System::start("way-back");
+    let site = json!({"allowed_origins": ["https://shop.example"]});
+    system.queue("site", &site);
+    let authorize = format!("{}/api/authorize?queue=site", system.node(0));
+    let page = [
+        ("X-Forwarded-Method", "GET"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "Shop.example"),
+        ("X-Forwarded-Uri", "/seats?row=1&side=left"),
+        ("Sec-Fetch-Mode", "navigate"),
+    ];
+    let way = |headers: &[(&str, &str)]| {
+        call("GET", &authorize, headers, &Value::Null).1["header location"].clone()
+    };
+    let back = "https%3A%2F%2Fshop.example%2Fanteroom%2Fenter%3Fto%3D%252Fseats%253Frow%253D1%2526side%253Dleft";
+    assert_eq!(way(&page), format!("/waiting/site?target={back}"));
+    // A call by a script leads to the line, and then to where the queue leads.
+    for (index, value) in
+        [(4, "cors"), (0, "POST"), (2, "evil.example"), (1, "http"), (3, "seats"), (3, "//evil")]
+    {
+        let mut other = page;
+        other[index].1 = value;
+        let expected = if value == "//evil" {
+            // A path of the site all the same: its page of entry refuses it.
+            json!(
+                "/waiting/site?target=https%3A%2F%2Fshop.example%2Fanteroom%2Fenter%3Fto%3D%252F%252Fevil"
+            )
+        } else {
+            json!("/waiting/site")
+        };
+        assert_eq!(way(&other), expected, "{value}");
+    }
+    // What the page asks, with what it was given.
+    let asked = |target: &str| {
+        get(&format!("{}/api/queues/site?target={target}", system.node(0))).1["target"].clone()
+    };
+    assert!(asked(back).as_str().unwrap().starts_with("https://shop.example/anteroom/enter?to="));
+    assert_eq!(asked("https%3A%2F%2Fevil.example%2F"), Value::Null);
+    let (status, _) = get(&format!("{}/anteroom/enter?to=/seats", system.node(0)));
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_used_in_time_ends_the_place() {
     let system = System::start("lapse");
     system.queue("brief", &json!({"rate_per_minute": 6000, "token_seconds": 5, "max_inside": 1}));

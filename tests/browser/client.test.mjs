@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { enter, takeToken, WaitingRoom } from '../../web/client.js';
+import { enter, renew, takeToken, WaitingRoom } from '../../web/client.js';
+import { destination } from '../../web/enter.js';
 import { FakeBrowser } from './fake-browser.mjs';
 import { admitted, ended, failed, JOINED, update } from './scripted.mjs';
 
@@ -211,6 +212,33 @@ test('a target that is no web address is not followed', () => {
   assert.equal(room.state.phase, 'waiting');
 });
 
+test('leads to the page that was asked for, also where that is known late', () => {
+  for (const isLate of [false, true]) {
+    const { browser, room } = waiting();
+    if (!isLate) room.leadTo('https://shop.test/seats?row=1');
+    browser.socket.hear(admitted);
+    if (isLate) room.leadTo('https://shop.test/seats?row=1');
+    room.leadTo('javascript:alert(1)');
+    browser.pass(0);
+    assert.deepEqual(browser.visited, [
+      'https://shop.test/seats?row=1#anteroom_token=head.body.signature',
+    ]);
+    assert.equal(stored(browser).target, 'https://shop.test/seats?row=1');
+  }
+});
+
+test('a target that sent its visitor back is entered by its page of entry', () => {
+  const { browser } = started({ wasSentBack: true });
+  browser.socket.open();
+  browser.socket.hear(JOINED);
+  const target = 'https://shop.test/seats?row=1';
+  browser.socket.hear({ ...admitted, payload: { ...admitted.payload, target } });
+  browser.pass(0);
+  assert.deepEqual(browser.visited, [
+    'https://shop.test/anteroom/enter?to=%2Fseats%3Frow%3D1#anteroom_token=head.body.signature',
+  ]);
+});
+
 test('gives up at once, or as soon as the connection is back', () => {
   const { browser, room } = waiting();
   room.leave();
@@ -345,11 +373,45 @@ test('a token that was used is reported by its code', async () => {
   assert.deepEqual(await enter(null, browser), refusal('no_token', 0, null));
 });
 
+test('a pass is renewed by its cookie', async () => {
+  const browser = new FakeBrowser();
+  const entry = { pass: 'p', expiresAt: 'e', visitor: 'v', queue: 'concert' };
+  const answers = [response(200, entry), response(401, { code: 'pass_released' })];
+  const requests = [];
+  browser.fetch = async (address, { method }) => {
+    requests.push(`${method} ${address}`);
+    return answers.shift();
+  };
+  assert.deepEqual(await renew(browser), { ok: true, ...entry });
+  assert.deepEqual(await renew(browser), refusal('pass_released', 401, null));
+  assert.deepEqual(new Set(requests), new Set(['POST /anteroom/renew']));
+});
+
+test('who has entered goes on to a path of the site, and to no other', () => {
+  const site = 'https://shop.test';
+  for (const [to, expected] of [
+    ['/seats?row=1&side=%2F', '/seats?row=1&side=%2F'],
+    ['/a/../seats', '/seats'],
+    [null, '/'],
+    ['', '/'],
+    ['seats', '/'],
+    ['https://shop.test/seats', '/'],
+    ['//evil.test/', '/'],
+    ['/\\evil.test', '/'],
+    ['/\t/evil.test', '/'],
+    ['/anteroom/enter?to=/', '/'],
+    ['/seats/../anteroom/enter', '/'],
+    ['javascript:alert(1)', '/'],
+  ]) {
+    assert.equal(destination(to, site), site + expected, JSON.stringify(to));
+  }
+});
+
 // What a test does
 
-function started() {
+function started(options = {}) {
   const browser = new FakeBrowser();
-  const room = new WaitingRoom('concert', { browser });
+  const room = new WaitingRoom('concert', { browser, ...options });
   room.start();
   return { browser, room };
 }

@@ -48,10 +48,12 @@ export const failed = (code, retryAfter) => ({
 export async function serveFiles(context, answers = {}) {
   await context.route(`${ORIGIN}/**`, async (route) => {
     const { pathname } = new URL(route.request().url());
-    const answer = answers[pathname];
-    if (answer) return route.fulfill(answer(route.request()));
     const [, folder, rest] = pathname.split('/');
-    const name = rest === undefined ? folder : PAGES[folder];
+    const ofSite = folder === 'anteroom' && route.request().method() === 'GET';
+    const answer = ofSite ? null : answers[pathname];
+    if (answer) return route.fulfill(answer(route.request()));
+    const ofAnteroom = rest === undefined ? folder : PAGES[folder];
+    const name = ofSite ? (rest === 'enter' ? 'enter.html' : rest) : ofAnteroom;
     if (!name) return route.fulfill(problem(404, 'unknown_queue'));
     await route.fulfill({
       body: await readFile(path.join(WEB, name)),

@@ -361,6 +361,48 @@ test('the landing page without a token points to the waiting room', async () => 
   await shoot(page, 'landing-outside');
 });
 
+const ENTRIES = {
+  token_expired: ['Your turn has expired', 401],
+  token_invalid: ['This turn is not valid', 401],
+};
+
+for (const [code, [head, status]] of Object.entries(ENTRIES)) {
+  test(`the page of entry says ${code} plainly`, async () => {
+    const { page } = await enterBy('/seats', () => problem(status, code));
+    await seeText(page, '#head', head);
+    assert.equal(await page.getAttribute('#link', 'href'), `${ORIGIN}/seats`);
+    assert.equal(new URL(page.url()).hash, '', 'the token is out of the address');
+    await shoot(page, `entry-${code}`);
+    await assertAccessible(page);
+  });
+}
+
+test('the page of entry keeps trying while the log is away, and then goes on', async () => {
+  const answers = [
+    () => problem(503, 'log_unavailable'),
+    () => json({ pass: 'p', expiresAt: '2099-01-01T11:00:00Z', visitor: 'v', queue: 'concert' }),
+  ];
+  const { page } = await enterBy('/seats?row=1', () => answers.shift()());
+  await seeText(page, '#text', /we keep trying/);
+  await shoot(page, 'entry-busy');
+  await assertAccessible(page);
+  await page.waitForURL(`${ORIGIN}/seats?row=1`);
+});
+
+test('the page of entry goes on with a token that another tab has used, or without any', async () => {
+  const used = await enterBy('/seats', () => problem(409, 'token_already_used'));
+  await used.page.waitForURL(`${ORIGIN}/seats`);
+  const none = await enterBy('/seats', () => assert.fail('nothing to be used'), '');
+  await none.page.waitForURL(`${ORIGIN}/seats`);
+});
+
+test('a page that the site sent back to drops the token from its address', async () => {
+  const { page } = await newPage(LOOKS[0], CONCERT);
+  await playNode(page, () => {});
+  await page.goto(`${ORIGIN}/waiting/concert?lang=en#anteroom_token=head.body.signature`);
+  await page.waitForURL(`${ORIGIN}/waiting/concert?lang=en`);
+});
+
 // What a test does
 
 /** Opens the waiting page; the node says all the messages on the first socket, and nothing on later ones. */
@@ -381,6 +423,17 @@ async function land(answers, hash = '#anteroom_token=head.body.signature') {
   const outside = { '/api/authorize': () => problem(403, 'no_pass') };
   const made = await newPage(LOOKS[0], { ...CONCERT, ...outside, ...answers });
   await made.page.goto(`${ORIGIN}/entered/concert${hash}`);
+  return made;
+}
+
+/** Opens the site's page of entry, which is to go on to this path. */
+async function enterBy(to, answer, hash = '#anteroom_token=head.body.signature') {
+  const answers = {
+    '/anteroom/enter': answer,
+    '/seats': () => ({ contentType: 'text/html', body: '<h1>Seats</h1>' }),
+  };
+  const made = await newPage(LOOKS[0], answers);
+  await made.page.goto(`${ORIGIN}/anteroom/enter?to=${encodeURIComponent(to)}${hash}`);
   return made;
 }
 

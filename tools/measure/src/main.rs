@@ -1,6 +1,7 @@
 //! Writes logs of a known make, and measures how fast they are read and folded, and what a line costs
-//! beside a sorted set of Redis; runs a model of a site whose load the rate follows. Each command says
-//! what came of it as one line of JSON; `tools/bench rebuild`, `line` and `load` put them together.
+//! beside a sorted set of Redis; has tokens used and passes shown; runs a model of a site whose load the
+//! rate follows. Each command says what came of it as one line of JSON; `tools/bench rebuild`, `line`,
+//! `redeem` and `load` put them together.
 
 #![expect(
     clippy::disallowed_methods,
@@ -13,11 +14,13 @@ mod estimates;
 mod feed;
 mod fill;
 mod fold;
+mod http;
 mod joins;
 mod load;
 mod memory;
 mod ranks;
 mod read;
+mod redeem;
 mod redis;
 #[path = "../../../tests/rules/site.rs"]
 mod site;
@@ -112,6 +115,13 @@ enum Command {
         #[arg(long)]
         people: u32,
     },
+    /// Let people in, use their tokens and show their passes; needs the operator's identity
+    Redeem {
+        #[command(flatten)]
+        at: AtQueue,
+        #[command(flatten)]
+        load: redeem::Load,
+    },
     /// Run the model of a site whose load the rate follows
     Load {
         /// What its constants and its noise are drawn by
@@ -182,6 +192,10 @@ async fn main() -> anyhow::Result<()> {
             joins::into_redis(&redis, rush, per_command)?
         }
         Command::Ranks { redis, people } => ranks::ranks(&redis, people)?,
+        Command::Redeem { at, load } => {
+            let (log, queue) = at.open().await?;
+            redeem::redeem(&log, &queue, &load).await?
+        }
         Command::Load { seed } => load::load(seed),
         Command::Backtest { what } => estimates::estimates(&what)?,
         Command::Memory { people } => memory::memory(people)?,

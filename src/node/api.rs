@@ -190,7 +190,7 @@ async fn queue(
 async fn keys(State(node): State<Arc<Node>>) -> Result<Response, Problem> {
     let mut keys = BTreeMap::new();
     for queue in node.all_queues() {
-        for key in queue.view().keys() {
+        for key in queue.view().keys().iter() {
             keys.insert(key.kid.clone(), token::jwk(key));
         }
     }

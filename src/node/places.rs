@@ -2,6 +2,7 @@
 //! here and nowhere else; nothing in here is decided.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
@@ -41,7 +42,7 @@ pub(super) struct View {
     policy: Policy,
     state: State,
     reason: Option<String>,
-    keys: Vec<PublicKey>,
+    keys: Arc<[PublicKey]>,
     full_milli: u16,
     outlook: Outlook,
     behind_millis: u32,
@@ -169,7 +170,7 @@ impl View {
             policy: Policy::default(),
             state: State::default(),
             reason: None,
-            keys: Vec::new(),
+            keys: Arc::new([]),
             full_milli: snapshot.full_milli,
             outlook: (&snapshot.outlook).into(),
             behind_millis: snapshot.behind_millis,
@@ -376,9 +377,9 @@ impl View {
         self.reason.as_deref()
     }
 
-    /// The public keys.
-    pub(super) fn keys(&self) -> &[PublicKey] {
-        &self.keys
+    /// The public keys, to be held while the view goes on.
+    pub(super) fn keys(&self) -> Arc<[PublicKey]> {
+        Arc::clone(&self.keys)
     }
 
     /// The log's time now.

@@ -1,5 +1,6 @@
 //! What a token opens, once, and what it does not.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::system::{System, call, get, post};
@@ -107,6 +108,40 @@ async fn entering_sets_the_cookie_and_a_fresh_token_authorizes_once() {
     assert_eq!((status, &key["kty"], &key["alg"]), (200, &json!("OKP"), &json!("EdDSA")));
     assert_eq!(get(&format!("{}/healthz", system.node(0))).0, 200);
     assert_eq!(get(&format!("{}/readyz", system.node(0))).1["ready"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_for_the_socket_that_proved_who_it_is_alone() {
+    let mut system = System::start("proved");
+    system.second_node();
+    system.queue("site", &json!({"rate_per_minute": 6000}));
+    system.operate("POST", "/admin/queues/site/pause", &json!({}));
+    let (here, there) = (system.socket(0, "site"), system.socket(1, "site"));
+    let mut first = Visitor::join(&here, &key()).await;
+    let id = connection_id(&first.until("JOINED").await);
+    let mut other = Visitor::join(&here, &key()).await;
+    let others = connection_id(&other.until("JOINED").await);
+    // The same visitor, now on another node: the socket before has nothing to say any more.
+    let mut newest = Visitor::reconnect(&there, &id).await;
+    newest.until("JOINED").await;
+    assert_eq!(first.until("ERROR").await["payload"]["code"], "replaced");
+    assert_eq!(first.until_closed().await, 1000);
+    system.operate("POST", "/admin/queues/site/resume", &json!({}));
+    let token = newest.until("ADMITTED").await["payload"]["token"].clone();
+    let others_token = other.until("ADMITTED").await["payload"]["token"].clone();
+    assert_ne!(token, others_token);
+    // Anybody may know a visitor's name; without what proves it they are told nothing.
+    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let proof = |id: &str| decoded.decode(id).unwrap();
+    let mixed = [&proof(&id)[..18], &proof(&others)[18..]].concat();
+    for forged in [decoded.encode(mixed), decoded.encode(&proof(&id)[..18]), name(&id)] {
+        let mut thief = Visitor::reconnect(&there, &forged).await;
+        let told = thief.next().await;
+        assert_eq!(told["payload"]["code"], "unknown_connection", "{told}");
+    }
+    // With it they are told the same, on whichever node.
+    let mut again = Visitor::reconnect(&here, &id).await;
+    assert_eq!(again.until("ADMITTED").await["payload"]["token"], token);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,11 @@
 //! The command line: what can be said to `anteroom`, and the commands that look at a running system.
 
 pub mod audit;
+pub mod key;
 pub mod projection;
 pub mod queue;
+
+mod operator;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +63,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: queue::QueueCommand,
+    },
+    /// Look at the signing keys, rotate them, and take one out
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: key::KeyCommand,
     },
     /// Check from the log alone what happened
     Audit {

@@ -97,12 +97,14 @@ settings! {
     dir, "ANTEROOM_DIR";
     /// A file with the MAC key: at least 64 hexadecimal digits
     mac_key_file, "ANTEROOM_MAC_KEY_FILE";
-    /// A file with the signing key: Ed25519, PKCS #8 PEM
+    /// A file with the signing keys, the one to sign with first: Ed25519, PKCS #8 PEM
     signing_key_file, "ANTEROOM_SIGNING_KEY_FILE";
     /// A file with the token that operators present
     operator_token_file, "ANTEROOM_OPERATOR_TOKEN_FILE";
     /// What tokens and passes name as their issuer [default: anteroom]
     issuer, "ANTEROOM_ISSUER";
+    /// For how many seconds a new signing key is published before it signs [default: 300]
+    key_rest, "ANTEROOM_KEY_REST";
     /// For how many seconds a pass is good before it must be renewed [default: as long as its session]
     pass_seconds, "ANTEROOM_PASS_SECONDS";
     /// The origin under which visitors reach the nodes, where they don't name it themselves
@@ -137,6 +139,9 @@ const PER_ADDRESS_DEFAULT: usize = 1_000;
 const TRUSTED_DEFAULT: &str = "127.0.0.0/8,::1/128";
 /// More threads than this find no cores.
 const PUSHERS_MAX: usize = 256;
+/// Longer than the public keys may be kept (60 s), and as long as well-known verifiers keep them.
+const KEY_REST_DEFAULT: u32 = 300;
+const KEY_REST_MAX: u32 = 7 * 86_400;
 /// A pass is renewed some seconds before its end, and clocks differ.
 const PASS_SECONDS_MIN: u32 = 60;
 const STREAM_BYTES_MIN: i64 = 1024 * 1024;
@@ -211,10 +216,24 @@ impl Config {
 
     /// The signer of tokens and passes.
     pub fn signer(&self) -> Result<Signer, ConfigError> {
-        const ALLOWED: &str = "a file with an Ed25519 private key in PKCS #8 PEM";
+        const ALLOWED: &str = "a file with 1 to 8 Ed25519 private keys in PKCS #8 PEM";
         let pem = self.secret("signing_key_file", ALLOWED)?;
         let signer = Signer::new(&pem, self.issuer(), self.pass_seconds()?);
         signer.map_err(|_| self.wrong("signing_key_file", ALLOWED))
+    }
+
+    /// The file that the signer's keys are of.
+    pub fn signing_key_file(&self) -> Result<PathBuf, ConfigError> {
+        let file = self.text("signing_key_file").map(PathBuf::from);
+        file.ok_or_else(|| missing("signing_key_file", "a file with the signing keys"))
+    }
+
+    /// For how many seconds a new signing key is published before it signs.
+    pub fn key_rest(&self) -> Result<u32, ConfigError> {
+        let Some(text) = self.text("key_rest") else { return Ok(KEY_REST_DEFAULT) };
+        let seconds = text.parse().ok().filter(|seconds| *seconds <= KEY_REST_MAX);
+        let allowed = format!("a whole number of seconds, at most {KEY_REST_MAX}");
+        seconds.ok_or_else(|| self.wrong("key_rest", &allowed))
     }
 
     /// For how many seconds a pass is good, where its session lasts longer.

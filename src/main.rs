@@ -57,6 +57,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             role(&settings, "admission", async |log, config, shutdown| {
                 let config = admission::Config {
                     signer: config.signer()?,
+                    signing_key_file: config.signing_key_file()?,
+                    key_rest: config.key_rest()?,
                     limits: config.limits()?,
                     operator_token: config.operator_token()?,
                     operator: bind(config.operator_listen()?)?,
@@ -65,6 +67,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             })?;
         }
         Command::Queue { command } => return cli::queue::run(command),
+        Command::Key { command } => return cli::key::run(command),
         Command::Audit { command } => return runtime()?.block_on(cli::audit::run(command)),
         Command::Projection { command } => {
             return runtime()?.block_on(cli::projection::run(command));

@@ -31,8 +31,8 @@ impl Worker {
             Ask::Redeem { token, key, until, done } => {
                 let left = u64::try_from(until.since(self.now())).unwrap_or(0);
                 wait = wait.min(Duration::from_nanos(left));
-                let (issuer, queue) = (self.signer.issuer(), self.queue.as_str());
-                match token::verify(&token, TOKEN_TYPE, self.line.keys(), issuer, queue) {
+                let (signer, queue) = (self.signing.keys.signer(), self.queue.as_str());
+                match token::verify(&token, TOKEN_TYPE, self.line.keys(), signer.issuer(), queue) {
                     Ok(claims) => {
                         let visitor = VisitorId(claims.sub.0);
                         let jti = Jti(claims.jti.0);
@@ -76,8 +76,8 @@ impl Worker {
         if !self.is_caught_up() {
             return Err(Refusal::LogUnavailable);
         }
-        let (line, issuer, queue) = (&self.line, self.signer.issuer(), self.queue.as_str());
-        let claims = token::verify(pass, PASS_TYPE, line.keys(), issuer, queue);
+        let (line, signer, queue) = (&self.line, self.signing.keys.signer(), self.queue.as_str());
+        let claims = token::verify(pass, PASS_TYPE, line.keys(), signer.issuer(), queue);
         let claims = claims.map_err(|_| Refusal::PassInvalid)?;
         let visitor = VisitorId(claims.sub.0);
         let ticket = line.ticket(visitor).ok_or(Refusal::PassInvalid)?;
@@ -87,7 +87,9 @@ impl Worker {
         let session = Session { visitor, grant, redemption };
         let now = self.now();
         match line.place(ticket).map(|place| place.standing) {
-            Some(Standing::Inside) if now < session.ends() => Ok(Renewable { session, now }),
+            Some(Standing::Inside) if now < session.ends() => {
+                Ok(Renewable { session, now, kid: self.kid() })
+            }
             Some(Standing::Inside | Standing::Ended(End::SessionOver)) => Err(Refusal::PassExpired),
             Some(Standing::Ended(_)) => Err(Refusal::PassReleased),
             Some(Standing::Waiting | Standing::Granted) | None => Err(Refusal::PassInvalid),
@@ -109,7 +111,7 @@ impl Worker {
         let graces = self.line.graces();
         let left = grant.lapses.seconds() - graces.running(self.now()).seconds();
         Some(Minted {
-            token: self.signer.token(&self.queue, visitor, grant)?,
+            token: self.signing.keys.signer().token(&self.queue, visitor, grant)?,
             expires: graces.log_time(grant.lapses).seconds(),
             expires_in: u64::try_from(left).unwrap_or(0),
         })
@@ -125,6 +127,8 @@ impl Worker {
             rate: line.rate().0,
             follows: line.follows().is_some(),
             policy: line.policy().clone(),
+            keys: line.keys().to_vec(),
+            signs: self.kid(),
             state: line.state(),
             reason: line.reason().map(str::to_owned),
             sequence: line.seq().0,

@@ -125,7 +125,8 @@ async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<PassA
     match worker.redeem(question.token, key, At(question.until)).await {
         Ok(session) => {
             // A pass of a key that was rotated out meanwhile can't be made again.
-            let pass = workers.signer.pass(queue, &session).ok_or(Refusal::TokenAlreadyUsed)?;
+            let pass = workers.signing.keys.signer().pass(queue, &session);
+            let pass = pass.ok_or(Refusal::TokenAlreadyUsed)?;
             Ok(pass_answer(&session, pass))
         }
         Err(Refused::Gate(refusal)) => Err(refusal),
@@ -138,8 +139,10 @@ async fn renew(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<PassAn
     let question: RenewQuestion = serde_json::from_slice(body).map_err(|_| Refusal::BadQuestion)?;
     let worker = workers.find(queue).await.map_err(refused)?;
     match worker.renew(question.pass).await {
-        Ok(Renewable { session, now }) => {
-            let pass = workers.signer.renewed(queue, &session, now).ok_or(Refusal::PassInvalid)?;
+        Ok(Renewable { session, now, kid }) => {
+            let signer = workers.signing.keys.signer();
+            // The file may have lost the key just now.
+            let pass = signer.renewed(queue, &session, now, &kid).ok_or(Refusal::LogUnavailable)?;
             Ok(pass_answer(&session, pass))
         }
         Err(Refused::Gate(refusal)) => Err(refusal),

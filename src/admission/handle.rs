@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::command::{Done, Refused, What};
 use crate::admission::signer::Session;
-use crate::queue::event::{At, State, VisitorId};
+use crate::queue::event::{At, PublicKey, State, VisitorId};
 use crate::queue::policy::Policy;
 use crate::wire::ask::Minted;
 
@@ -27,6 +27,8 @@ pub(super) struct Renewable {
     pub(super) session: Session,
     /// The log's time.
     pub(super) now: At,
+    /// The key that signs now.
+    pub(super) kid: String,
 }
 
 /// The tokens of visitors, in the order of the question.
@@ -51,6 +53,10 @@ pub(super) struct Shown {
     /// Whether the rate follows the site's load.
     pub(super) follows: bool,
     pub(super) policy: Policy,
+    /// The public keys, as the log has them.
+    pub(super) keys: Vec<PublicKey>,
+    /// The one that signs now.
+    pub(super) signs: String,
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) sequence: u64,

@@ -3,6 +3,7 @@
 //! said from its own fold, after the fact came back to it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ mod counts;
 mod gate;
 mod handle;
 mod in_flight;
+mod keys;
 mod operator;
 mod service;
 pub mod signer;
@@ -32,7 +34,9 @@ mod worker;
 
 use beats::Beats;
 use handle::Handle;
+use keys::Keys;
 use signer::Signer;
+use worker::Signing;
 
 /// How often the list of queues is looked at, besides being told of new ones.
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +49,10 @@ const OPERATOR_CONNECTIONS_MAX: usize = 256;
 pub struct Config {
     /// Signs tokens and passes.
     pub signer: Signer,
+    /// The file that its keys are of, which is looked at again.
+    pub signing_key_file: PathBuf,
+    /// For how many seconds a new key is published before it signs.
+    pub key_rest: u32,
     /// For the streams of new queues.
     pub limits: Limits,
     /// What an operator must present.
@@ -58,7 +66,7 @@ pub struct Config {
 struct Workers {
     log: Log,
     limits: Limits,
-    signer: Arc<Signer>,
+    signing: Signing,
     beats: Arc<Beats>,
     counts: telemetry::Counts,
     shutdown: Shutdown,
@@ -84,7 +92,10 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     let workers = Workers {
         log: log.clone(),
         limits: config.limits,
-        signer: Arc::new(config.signer),
+        signing: Signing {
+            keys: Keys::follow(config.signer, config.signing_key_file, &shutdown),
+            rest: config.key_rest,
+        },
         beats,
         counts,
         shutdown: shutdown.clone(),
@@ -144,8 +155,8 @@ impl Workers {
         let handle = queues.entry(queue.clone()).or_insert_with(|| {
             tracing::info!(%queue, "admitting");
             self.beats.folds(queue);
-            let (signer, beats) = (Arc::clone(&self.signer), Arc::clone(&self.beats));
-            worker::start(&self.log, queue, signer, beats, &self.shutdown)
+            let (signing, beats) = (self.signing.clone(), Arc::clone(&self.beats));
+            worker::start(&self.log, queue, signing, beats, &self.shutdown)
         });
         handle.clone()
     }

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use crate::admission::command::{Refused, What, Who};
 use crate::admission::handle::{Handle, Shown};
-use crate::admission::worker::with_key;
 use crate::admission::{NoWorker, Workers};
 use crate::http::Problem;
 use crate::ids;
@@ -38,6 +37,7 @@ pub(super) fn router(workers: Workers, token: String) -> Router {
         .route("/admin/queues/{queue}/release", post(release))
         .route("/admin/queues/{queue}/load", post(load).delete(end_following))
         .route("/admin/queues/{queue}/visitors/{visitor}", delete(remove))
+        .route("/admin/queues/{queue}/keys/{kid}", delete(remove_key))
         .route("/admin/queues/{queue}/{order}", post(order))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.")
@@ -75,6 +75,7 @@ async fn ready(State(workers): State<Workers>) -> Response {
     if !workers.log.is_connected() {
         reasons.push("the log can't be reached".to_owned());
     }
+    reasons.extend(workers.signing.keys.fault().map(|why| format!("signing_key_file: {why}")));
     let handles: Vec<(QueueId, Handle)> =
         workers.queues.lock().await.iter().map(|(id, it)| (id.clone(), it.clone())).collect();
     for (queue, worker) in handles {
@@ -151,7 +152,8 @@ async fn put(
     let mut facts = vec![by_operator(Setting::Policy(policy))];
     if !before.configured {
         let state = if is_early { QueueState::Scheduled } else { QueueState::Open };
-        facts.push(by_operator(Setting::Keys(with_key(&[], workers.signer.public_key()))));
+        let ours = workers.signing.keys.signer().public_keys();
+        facts.push(by_operator(Setting::Keys(ours)));
         facts.push(by_operator(Setting::State(state, None)));
     }
     configure(&worker, facts).await?;
@@ -305,6 +307,28 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// A key that is stolen, or worn out: what it signed opens nothing any more.
+async fn remove_key(
+    State(workers): State<Workers>,
+    Path((queue, kid)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (_, worker) = find(&workers, &queue).await?;
+    let mut keys = existing(&worker).await?.keys;
+    let before = keys.len();
+    keys.retain(|key| key.kid != kid);
+    if keys.len() == before {
+        let detail = "The queue has no such key.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_key", detail));
+    }
+    if workers.signing.keys.signer().public_keys().iter().any(|key| key.kid == kid) {
+        let detail =
+            "The worker holds this key and would publish it again: take it out of its file first.";
+        return Err(Problem::new(StatusCode::CONFLICT, "key_in_use", detail));
+    }
+    configure(&worker, vec![by_operator(Setting::Keys(keys))]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 /// What the worker shows of a queue that there is.
 async fn existing(worker: &Handle) -> Result<Shown, Problem> {
     let shown = settled(worker).await?;
@@ -383,6 +407,8 @@ fn to_json(queue: &QueueId, shown: &Shown) -> Value {
         "warnings": shown.policy.warnings(shown.state, shown.now),
         "ratePerMinute": shown.rate,
         "followsLoad": shown.follows,
+        "keys": shown.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(),
+        "signs": shown.signs,
         "sequence": shown.sequence,
         "visitors": shown.visitors,
         "waiting": shown.waiting,

@@ -1,5 +1,7 @@
-//! The only holder of the private key. A token or a pass is a function of the grant and the key
-//! alone: asked for twice, it is the same to the last byte.
+//! The only holder of the private keys. A token or a pass is a function of the grant and the key that it
+//! names alone: asked for twice, it is the same to the last byte.
+
+use std::collections::BTreeSet;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -15,11 +17,20 @@ use crate::wire::token::{Claims, PASS_TYPE, SKEW_SECONDS, TOKEN_TYPE};
 
 /// Signs tokens and passes.
 pub struct Signer {
-    key: EncodingKey,
-    public: PublicKey,
+    /// The first is the one to sign with; what the others have signed stays good.
+    held: Vec<Held>,
     issuer: String,
     /// For how many seconds a pass is good, where its session lasts longer.
     pass_seconds: Option<u32>,
+}
+
+/// Keys that one signer holds at most: years of rotation, and all of them go into the log together.
+pub const HELD_MAX: usize = 8;
+
+/// A private key.
+struct Held {
+    key: EncodingKey,
+    public: PublicKey,
 }
 
 /// Who is inside, and by what.
@@ -49,9 +60,9 @@ pub struct Signed {
     pub expires: i64,
 }
 
-/// The signing key can't be used.
+/// The signing keys can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the signing key must be an Ed25519 private key in PKCS #8 PEM: {0}")]
+#[error("signing keys must be Ed25519 private keys in PKCS #8 PEM: {0}")]
 pub struct BadKey(String);
 
 const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
@@ -66,30 +77,20 @@ pub fn generate() -> Result<String, BadKey> {
 }
 
 impl Signer {
-    /// A signer with this key (PKCS #8 PEM), whose tokens name this issuer, and whose passes are good
-    /// for so many seconds, or as long as the session.
+    /// A signer with these keys (PKCS #8 PEM, one behind the other), whose tokens name this issuer, and
+    /// whose passes are good for so many seconds, or as long as the session.
     pub fn new(pem: &str, issuer: String, pass_seconds: Option<u32>) -> Result<Self, BadKey> {
-        let bad = |why: &str| BadKey(why.to_owned());
-        let body: String = pem
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .flat_map(|line| line.trim().chars())
-            .collect();
-        let der = STANDARD.decode(body).map_err(|_| bad("it is no PEM"))?;
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der);
-        let pair = pair.map_err(|_| bad("it is no Ed25519 key"))?;
-        let x: [u8; 32] = pair
-            .public_key()
-            .as_ref()
-            .try_into()
-            .map_err(|_| bad("its public key is not 32 bytes"))?;
-        let key = EncodingKey::from_ed_der(&der);
-        Ok(Self { key, public: PublicKey { kid: thumbprint(&x), x }, issuer, pass_seconds })
+        Ok(Self { held: read(pem)?, issuer, pass_seconds })
     }
 
-    /// The public half.
-    pub fn public_key(&self) -> &PublicKey {
-        &self.public
+    /// The same with other keys.
+    pub fn with_keys(&self, pem: &str) -> Result<Self, BadKey> {
+        Self::new(pem, self.issuer.clone(), self.pass_seconds)
+    }
+
+    /// The public halves; the first is of the key to sign with.
+    pub fn public_keys(&self) -> Vec<PublicKey> {
+        self.held.iter().map(|held| held.public.clone()).collect()
     }
 
     /// What tokens name as their issuer.
@@ -97,7 +98,7 @@ impl Signer {
         &self.issuer
     }
 
-    /// The token of a grant; `None` when it is of a key that this signer doesn't hold.
+    /// The token of a grant; `None` when it names a key that this signer doesn't hold.
     pub fn token(&self, queue: &QueueId, visitor: VisitorId, grant: &Grant) -> Option<String> {
         self.sign(
             TOKEN_TYPE,
@@ -111,9 +112,15 @@ impl Signer {
         self.pass_from(queue, session, session.redemption.at, &session.redemption.kid)
     }
 
-    /// A pass of the same session that begins now. It ends with the session at the latest.
-    pub fn renewed(&self, queue: &QueueId, session: &Session, now: At) -> Option<Signed> {
-        self.pass_from(queue, session, now, &self.public.kid)
+    /// A pass of the same session that begins now, by this key. It ends with the session at the latest.
+    pub fn renewed(
+        &self,
+        queue: &QueueId,
+        session: &Session,
+        now: At,
+        kid: &str,
+    ) -> Option<Signed> {
+        self.pass_from(queue, session, now, kid)
     }
 
     fn pass_from(&self, queue: &QueueId, session: &Session, from: At, kid: &str) -> Option<Signed> {
@@ -144,14 +151,56 @@ impl Signer {
     }
 
     fn sign(&self, kind: &str, kid: &str, claims: &Claims) -> Option<String> {
-        if kid != self.public.kid {
-            return None;
-        }
+        let held = self.held.iter().find(|held| held.public.kid == kid)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(kind.to_owned());
         header.kid = Some(kid.to_owned());
-        jsonwebtoken::encode(&header, claims, &self.key).ok()
+        jsonwebtoken::encode(&header, claims, &held.key).ok()
     }
+}
+
+/// The keys of a file.
+fn read(pem: &str) -> Result<Vec<Held>, BadKey> {
+    let held: Vec<Held> =
+        blocks(pem).iter().map(|block| read_one(block)).collect::<Result<_, _>>()?;
+    let kids: BTreeSet<&str> = held.iter().map(|held| held.public.kid.as_str()).collect();
+    match held.len() {
+        0 => Err(BadKey("there is none".to_owned())),
+        1..=HELD_MAX if kids.len() == held.len() => Ok(held),
+        1..=HELD_MAX => Err(BadKey("one is there twice".to_owned())),
+        many => Err(BadKey(format!("there are {many}, of at most {HELD_MAX}"))),
+    }
+}
+
+/// The PEM blocks of a text, in their order.
+pub fn blocks(pem: &str) -> Vec<&str> {
+    let ends = pem.match_indices(PEM_END).map(|(at, end)| at + end.len());
+    let mut from = 0;
+    let blocks = ends.filter_map(|end| pem.get(std::mem::replace(&mut from, end)..end));
+    let blocks: Vec<&str> = blocks.map(str::trim).collect();
+    // What stands behind the last one is not passed over.
+    let rest = pem.get(from..).map(str::trim).filter(|rest| !rest.is_empty());
+    blocks.into_iter().chain(rest).collect()
+}
+
+/// The name of the key in one PEM block.
+pub fn kid(block: &str) -> Result<String, BadKey> {
+    Ok(read_one(block)?.public.kid)
+}
+
+fn read_one(block: &str) -> Result<Held, BadKey> {
+    let bad = |why: &str| BadKey(why.to_owned());
+    let body: String = block
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .flat_map(|line| line.trim().chars())
+        .collect();
+    let der = STANDARD.decode(body).map_err(|_| bad("one is no PEM"))?;
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der);
+    let pair = pair.map_err(|_| bad("one is no Ed25519 key"))?;
+    let x: [u8; 32] =
+        pair.public_key().as_ref().try_into().map_err(|_| bad("a public key is not 32 bytes"))?;
+    Ok(Held { key: EncodingKey::from_ed_der(&der), public: PublicKey { kid: thumbprint(&x), x } })
 }
 
 /// The JWK thumbprint (RFC 7638, with RFC 8037's members): a name that the key itself gives.
@@ -159,4 +208,53 @@ fn thumbprint(x: &[u8; 32]) -> String {
     let x = URL_SAFE_NO_PAD.encode(x);
     let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_some_keys_and_each_signs_what_names_it() {
+        let (one, two) = (generate().unwrap(), generate().unwrap());
+        let signer = Signer::new(&format!("{one}\n{two}"), "anteroom".to_owned(), None).unwrap();
+        let kids: Vec<String> = signer.public_keys().into_iter().map(|key| key.kid).collect();
+        assert_eq!(kids, [kid(&one).unwrap(), kid(&two).unwrap()]);
+        let queue = QueueId::parse("demo").unwrap();
+        let grant = |kid: &str| Grant {
+            jti: crate::queue::event::Jti([1; 16]),
+            kid: kid.into(),
+            seconds: 120,
+            seq: crate::queue::event::Seq(2),
+            at: At(0),
+            lapses: At(0),
+            redeemed: None,
+        };
+        for kid in &kids {
+            let token = signer.token(&queue, VisitorId([2; 16]), &grant(kid)).unwrap();
+            let keys = signer.public_keys();
+            let verified =
+                crate::wire::token::verify(&token, TOKEN_TYPE, &keys, "anteroom", "demo");
+            assert_eq!(verified.map(|claims| claims.jti), Ok(Id([1; 16])));
+            let head = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            assert!(String::from_utf8(head).unwrap().contains(kid));
+        }
+        assert_eq!(signer.token(&queue, VisitorId([2; 16]), &grant("gone")), None);
+    }
+
+    #[test]
+    fn a_faulty_file_is_refused_with_the_reason() {
+        let one = generate().unwrap();
+        let many = (0..=HELD_MAX).map(|_| generate().unwrap()).collect::<String>();
+        for (pem, why) in [
+            (String::new(), "there is none"),
+            (one.repeat(2), "one is there twice"),
+            (many, "there are 9, of at most 8"),
+            (format!("{one}trailing!"), "one is no PEM"),
+            (one.replace("MC4", "AAA"), "one is no Ed25519 key"),
+        ] {
+            let refused = Signer::new(&pem, "anteroom".to_owned(), None).err().unwrap().to_string();
+            assert!(refused.ends_with(why), "{refused} does not say {why}");
+        }
+    }
 }

@@ -11,8 +11,8 @@ use crate::admission::command::{Command, Next, Refused};
 use crate::admission::counts;
 use crate::admission::handle::{Ask, Handle};
 use crate::admission::in_flight::{self, InFlight, Outcome};
+use crate::admission::keys::{Keys, Published, with_ours};
 use crate::admission::service::Service;
-use crate::admission::signer::Signer;
 use crate::clock;
 use crate::ids;
 use crate::log::connection::Log;
@@ -33,8 +33,6 @@ const WAITING_MAX: usize = 4_096;
 const STALL_MAX: Duration = Duration::from_secs(3);
 /// What time alone brings is looked for this often.
 const TICK: Duration = Duration::from_millis(50);
-/// Public keys of earlier signers that are kept, so that their passes stay good.
-const KEYS_KEPT_MAX: usize = 8;
 /// Whose act it is when the rate follows the load.
 const BY_LOAD: &str = "load";
 
@@ -42,7 +40,7 @@ const BY_LOAD: &str = "load";
 pub(super) fn start(
     log: &Log,
     queue: &QueueId,
-    signer: Arc<Signer>,
+    signing: Signing,
     beats: Arc<Beats>,
     shutdown: &Shutdown,
 ) -> Handle {
@@ -51,7 +49,8 @@ pub(super) fn start(
     let worker = Worker {
         log: log.clone(),
         queue: queue.clone(),
-        signer,
+        signing,
+        published: Published::default(),
         beats,
         line: Line::default(),
         service: Service::default(),
@@ -67,10 +66,19 @@ pub(super) fn start(
     Handle(to_worker)
 }
 
+/// What tokens and passes are signed with.
+#[derive(Clone)]
+pub(super) struct Signing {
+    pub(super) keys: Keys,
+    /// For how many seconds a key is published before it signs.
+    pub(super) rest: u32,
+}
+
 pub(super) struct Worker {
     log: Log,
     pub(super) queue: QueueId,
-    pub(super) signer: Arc<Signer>,
+    pub(super) signing: Signing,
+    published: Published,
     beats: Arc<Beats>,
     pub(super) line: Line,
     pub(super) service: Service,
@@ -146,7 +154,10 @@ impl Worker {
             Err(halt) => return self.halt(halt),
         };
         self.service.hear_entry(record.stored, &entry, &self.line);
-        self.line.apply(record.seq, record.stored, &entry);
+        let change = self.line.apply(record.seq, record.stored, &entry);
+        if change.configured {
+            self.published.note(self.line.keys(), self.line.at());
+        }
         let Entry::Decided(decision) = &entry else { return };
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.hear(decision, record.seq);
@@ -215,7 +226,7 @@ impl Worker {
             counts::fence_lost();
             tracing::info!(queue = %self.queue, "the fence was lost; deciding anew");
         }
-        let (now, kid) = (self.judging(), self.signer.public_key().kid.clone());
+        let (now, kid) = (self.judging(), self.kid());
         for command in in_flight.commands.into_iter().rev() {
             let written = command.written.or(in_flight.landed);
             // What came back is answered from the fold at once; the rest is decided anew.
@@ -306,7 +317,7 @@ impl Worker {
     /// all workers: it is written by the one whose turn it is, and here only if that is us; whoever
     /// stands by answers it once it is written, and writes it itself when it goes on.
     fn ordered(&mut self, is_active: bool) -> Option<(Facts, Vec<Command>)> {
-        let (now, kid) = (self.judging(), self.signer.public_key().kid.clone());
+        let (now, kid) = (self.judging(), self.kid());
         let mut entry: Option<Facts> = None;
         let mut taken = Vec::new();
         for command in std::mem::take(&mut self.commands) {
@@ -336,13 +347,10 @@ impl Worker {
             tracing::warn!(queue = %self.queue, seconds, "after an outage: graces and grants are prolonged");
             return Some(scheduled(Setting::Outage { seconds }));
         }
-        let unknown_key = self.line.last_decision() > Seq(0)
-            && !self.line.keys().contains(self.signer.public_key());
-        if unknown_key {
-            return Some(scheduled(Setting::Keys(with_key(
-                self.line.keys(),
-                self.signer.public_key(),
-            ))));
+        let ours = self.signing.keys.signer().public_keys();
+        let is_known = |key: &PublicKey| self.line.keys().contains(key);
+        if self.line.last_decision() > Seq(0) && !ours.iter().all(is_known) {
+            return Some(scheduled(Setting::Keys(with_ours(self.line.keys(), &ours))));
         }
         if let Some(facts) = admit::lost(&self.line, |node| self.beats.is_silent(node)) {
             tracing::warn!(queue = %self.queue, ?facts, "nodes are silent");
@@ -394,11 +402,18 @@ impl Worker {
         Some(Facts::Configured(vec![Configured { by: BY_LOAD.to_owned(), what }]))
     }
 
+    /// The key that signs now.
+    pub(super) fn kid(&self) -> String {
+        let ours = self.signing.keys.signer().public_keys();
+        // A signer holds one at least.
+        self.published.signing(&ours, self.now(), self.signing.rest).unwrap_or_default()
+    }
+
     fn grant(&self, visitor: VisitorId) -> Admitted {
         Admitted {
             visitor,
             jti: ids::jti(),
-            kid: self.signer.public_key().kid.clone(),
+            kid: self.kid(),
             seconds: self.line.policy().token_seconds,
         }
     }
@@ -420,12 +435,6 @@ fn ends_following(facts: &Facts) -> bool {
 
 fn scheduled(what: Setting) -> Facts {
     Facts::Configured(vec![Configured { by: SCHEDULE.to_owned(), what }])
-}
-
-/// These keys with this one in front, and no more than are kept.
-pub(super) fn with_key(keys: &[PublicKey], key: &PublicKey) -> Vec<PublicKey> {
-    let others = keys.iter().filter(|other| *other != key);
-    std::iter::once(key).chain(others).take(KEYS_KEPT_MAX).cloned().collect()
 }
 
 /// Adds facts to an entry of the same kind; false when they have to wait for another one. Two

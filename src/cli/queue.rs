@@ -1,16 +1,14 @@
 //! `anteroom queue …`: the operator API from a terminal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::AtOperator;
-use crate::clock;
-use crate::up;
+use crate::cli::operator::{Call, Method, problem, read};
+use crate::cli::{AtOperator, print};
 
 /// `anteroom queue …`
 #[derive(Subcommand)]
@@ -89,15 +87,6 @@ pub struct Common {
     at: AtOperator,
 }
 
-/// For so long a worker that can't be reached is tried again: another goes on within five seconds.
-const WORKER_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Pause before it is tried again.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// The status of an answer without a body.
-const NO_CONTENT: u16 = 204;
-/// How long the operator API may take.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
-
 /// Runs a queue command.
 pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
     let (common, answer) = match command {
@@ -137,107 +126,10 @@ pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What an answer says that is a problem.
-fn problem(body: &Value) -> String {
-    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
-    format!("{} ({})", text("detail"), text("code"))
-}
-
 fn order_call(order: Order, verb: &str) -> (Common, Call) {
     let path = format!("/admin/queues/{}/{verb}", order.queue);
     let body = order.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
     (order.common, Call { method: Method::Post, path, body })
-}
-
-struct Call {
-    method: Method,
-    path: String,
-    body: Value,
-}
-
-enum Method {
-    Get,
-    Post,
-    Delete,
-    Put { create: bool },
-}
-
-impl Call {
-    fn get(path: &str) -> Self {
-        Self { method: Method::Get, path: path.to_owned(), body: Value::Null }
-    }
-
-    fn put(queue: &str, body: Value, create: bool) -> Self {
-        Self { method: Method::Put { create }, path: format!("/admin/queues/{queue}"), body }
-    }
-
-    /// Whether it was carried out, and the answer.
-    fn make(&self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
-        let give_up = clock::monotonic() + WORKER_WAIT_MAX;
-        loop {
-            match self.make_once(at) {
-                // A worker that has died is started again, or another is reached at its address; what
-                // was asked twice then is done all the same, or was done already.
-                Err(error) if is_unreached(&error) && clock::monotonic() < give_up => {
-                    std::thread::sleep(ASK_AGAIN);
-                }
-                Ok((false, body))
-                    if body.get("code") == Some(&json!("log_unavailable"))
-                        && clock::monotonic() < give_up =>
-                {
-                    std::thread::sleep(ASK_AGAIN);
-                }
-                made => return made,
-            }
-        }
-    }
-
-    fn make_once(&self, at: &AtOperator) -> anyhow::Result<(bool, Value)> {
-        let (operator, token) = reach(at)?;
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_WAIT_MAX))
-            .build()
-            .into();
-        let url = format!("{}{}", operator.trim_end_matches('/'), self.path);
-        let bearer = format!("Bearer {token}");
-        let answer = match self.method {
-            Method::Get => agent.get(url).header("Authorization", bearer).call(),
-            Method::Delete => agent.delete(url).header("Authorization", bearer).call(),
-            Method::Post => agent.post(url).header("Authorization", bearer).send_json(&self.body),
-            Method::Put { create } => {
-                let put = agent.put(url).header("Authorization", bearer);
-                let put = if create { put.header("If-None-Match", "*") } else { put };
-                put.send_json(&self.body)
-            }
-        };
-        let mut answer = answer.context("the operator API can't be reached")?;
-        if answer.status() == NO_CONTENT {
-            return Ok((true, json!({ "done": true })));
-        }
-        let body = answer.body_mut().read_json().context("the operator API answered no JSON")?;
-        Ok((answer.status().is_success(), body))
-    }
-}
-
-/// Whether nobody was reached, or whoever was died with the call.
-fn is_unreached(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<ureq::Error>()
-        .is_some_and(|error| matches!(error, ureq::Error::ConnectionFailed | ureq::Error::Io(_)))
-}
-
-fn reach(at: &AtOperator) -> anyhow::Result<(String, String)> {
-    let (operator, token) = match (&at.operator, &at.token_file) {
-        (Some(operator), Some(file)) => (operator.clone(), read(file)?),
-        (None, Some(file)) => (up::operator_address(&at.dir)?, read(file)?),
-        _ => (up::operator_address(&at.dir)?, read(&at.dir.join("operator-token"))?),
-    };
-    Ok((operator, token.trim().to_owned()))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))
 }
 
 /// The policy that the queue has.
@@ -324,10 +216,4 @@ fn print_queue(queue: &Value) {
     for warning in queue.get("warnings").and_then(Value::as_array).into_iter().flatten() {
         print(&format!("  warning   {}", warning.as_str().unwrap_or_default()));
     }
-}
-
-/// Prints a line; a reader that has gone is no failure.
-fn print(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -57,7 +57,7 @@ impl Folder {
     }
 
     pub(super) fn signing_key(&self) -> PathBuf {
-        self.root.join("keys/signing.pem")
+        signing_key(&self.root)
     }
 
     pub(super) fn operator_token(&self) -> PathBuf {
@@ -110,6 +110,11 @@ impl Folder {
 /// The file with the address and the password of a role, in the folder of an `up`.
 pub(super) fn nats_address(root: &Path, identity: &str) -> PathBuf {
     root.join("run").join(format!("nats-{identity}.url"))
+}
+
+/// The file of signing keys, in the folder of an `up`.
+pub(super) fn signing_key(root: &Path) -> PathBuf {
+    root.join("keys/signing.pem")
 }
 
 /// Where the projector of an `up` keeps its stores.

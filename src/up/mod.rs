@@ -14,6 +14,7 @@ use crate::shutdown;
 mod children;
 mod folder;
 mod full_disk;
+pub mod keys;
 pub mod lifeline;
 mod nats;
 
@@ -32,7 +33,7 @@ const READY_ASK_EVERY: Duration = Duration::from_millis(50);
 const NODE_FLAGS: [&str; 4] =
     ["pushers", "sockets_max", "connections_per_address", "trusted_proxies"];
 /// The same for admission.
-const ADMISSION_FLAGS: [&str; 1] = ["pass_seconds"];
+const ADMISSION_FLAGS: [&str; 2] = ["pass_seconds", "key_rest"];
 
 /// What `up` was told besides its configuration.
 pub struct Told {
@@ -276,6 +277,11 @@ pub fn nats_address(dir: &Path, identity: &str) -> anyhow::Result<String> {
 /// Where the projector of an `up` keeps its stores.
 pub fn projection_dir(dir: &Path) -> PathBuf {
     folder::projection(dir)
+}
+
+/// The file that admission signs with.
+pub fn signing_key_file(dir: &Path) -> PathBuf {
+    folder::signing_key(dir)
 }
 
 /// The address of the operator API of a running `up`.

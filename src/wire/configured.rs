@@ -12,7 +12,8 @@ use crate::wire::policy;
 
 /// The longest outage that one fact can speak of.
 pub const OUTAGE_SECONDS_MAX: u32 = 366 * 86_400;
-const KEYS_MAX: usize = 16;
+/// Keys that one fact can name.
+pub const KEYS_MAX: usize = 16;
 /// A load in thousandths.
 const LOAD_MILLI_MAX: u16 = 1_000;
 /// Loads that one change of the rate can name: those of a minute at one each second.

@@ -13,7 +13,7 @@ use crate::wire::configured::{configured, configured_fact};
 use crate::wire::id::{Id, Whole, from_hex};
 use crate::wire::object::{Object, Word};
 
-pub use crate::wire::configured::{OUTAGE_SECONDS_MAX, state_name};
+pub use crate::wire::configured::{KEYS_MAX, OUTAGE_SECONDS_MAX, state_name};
 
 /// The version that is written, and the highest that is read.
 pub const VERSION: u64 = 1;

@@ -18,6 +18,7 @@ mod system;
 mod visitor;
 
 mod bad_input;
+mod keys;
 mod kills;
 mod load;
 mod outages;

@@ -1,0 +1,150 @@
+//! The signing key is rotated while people are let in, and nobody notices.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::system::{System, call, get, post, wait_until};
+use crate::visitor::{Visitor, connection_id, key};
+
+/// For so long a new key rests before it signs, in seconds: long enough to be seen resting.
+const REST: u64 = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_key_costs_nobody_anything_and_a_removed_one_opens_nothing() {
+    let mut system = System::prepare("keys");
+    system.settings = ["--key-rest", &REST.to_string()].map(str::to_owned).to_vec();
+    system.up();
+    system.second_node();
+    system.second_admission();
+    system.queue("site", &json!({"rate_per_minute": 6000, "token_seconds": 120}));
+    let old = kids(&system)[0].clone();
+    let mut early = admitted(&system, 0).await;
+    let redeemed = redeem(&system, &early.token, "early");
+    assert_eq!((&early.kid, kid_of(&redeemed.1["pass"])), (&old, old.clone()));
+    let waiting = admitted(&system, 1).await;
+
+    let new = system.run_json(&["key", "rotate"])["kid"].as_str().unwrap().to_owned();
+    let listed = system.run_json(&["key", "list"]);
+    assert_eq!(listed["keys"], json!([new, old]));
+    // Whoever keeps the keys meets the new one before the first token under it.
+    wait_until("both keys are public", || kids(&system).contains(&new));
+    let resting = admitted(&system, 1).await;
+    assert_eq!(resting.kid, old, "a key rests before it signs");
+    let shown = system.operate("GET", "/admin/queues/site", &Value::Null).1;
+    assert_eq!((&shown["keys"], &shown["signs"]), (&json!([new, old]), &json!(old)));
+    wait_until("the new key signs", || {
+        system.operate("GET", "/admin/queues/site", &Value::Null).1["signs"] == json!(new)
+    });
+    let late = admitted(&system, 0).await;
+    assert_eq!(late.kid, new);
+
+    // What was granted under the old one is minted again, used, and the same on a retry, also by a
+    // worker that was just started.
+    early.socket.until("ENDED").await;
+    system.kill("admission");
+    let mut back = Visitor::reconnect(&system.socket(0, "site"), &waiting.connection_id).await;
+    assert_eq!(back.until("ADMITTED").await["payload"]["token"], waiting.token.as_str());
+    assert_eq!(redeem(&system, &early.token, "early").1["pass"], redeemed.1["pass"]);
+    let passes: Vec<Value> = [&waiting, &resting, &late]
+        .map(|guest| {
+            let (status, answer) = redeem(&system, &guest.token, "first");
+            assert_eq!(status, 200, "{answer}");
+            answer["pass"].clone()
+        })
+        .to_vec();
+    // A token of the old key is exchanged for a pass by the new one.
+    assert!(passes.iter().all(|pass| kid_of(pass) == new));
+    // A worker that has just been started goes by the time of the last entry at first.
+    let renew = || post(&format!("{}/api/passes/renew", system.node(0)), &redeemed.1).1;
+    wait_until("a pass is renewed by the new key", || kid_of(&renew()["pass"]) == new);
+    let renewed = renew();
+    for pass in [&redeemed.1["pass"], &passes[0], &renewed["pass"]] {
+        assert_eq!(authorize(&system, pass), (200, Value::Null));
+    }
+
+    // The second worker has the same file.
+    let removed = system.run_json(&["key", "remove", &old]);
+    assert_eq!(removed["queues"], json!(["demo", "site"]));
+    wait_until("the old pass is refused", || authorize(&system, &redeemed.1["pass"]).0 == 403);
+    assert_eq!(authorize(&system, &passes[0]).0, 200);
+    assert_eq!(kids(&system), [new.as_str()]);
+    // It stays so: no worker publishes it again.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kids(&system), [new.as_str()]);
+    assert_eq!(system.run(&["key", "remove", &new]).0, 1, "the only one");
+    let (status, problem) =
+        system.operate("DELETE", &format!("/admin/queues/site/keys/{new}"), &Value::Null);
+    assert_eq!((status, &problem["code"]), (409, &json!("key_in_use")));
+    let (status, problem) = system.operate("DELETE", "/admin/queues/site/keys/none", &Value::Null);
+    assert_eq!((status, &problem["code"]), (404, &json!("unknown_key")));
+    assert_eq!(system.run_json(&["audit", "verify", "site"])["ok"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulty_key_file_changes_nothing_and_is_said() {
+    let system = System::start("key-file");
+    let file = system.dir.join("keys/signing.pem");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let readiness = || get(&format!("{}/readyz", system.operator(0))).1["reasons"].to_string();
+    std::fs::write(&file, "no key").unwrap();
+    wait_until("the fault is said", || readiness().contains("signing_key_file: signing keys must"));
+    system.queue("site", &json!({"rate_per_minute": 6000}));
+    let guest = admitted(&system, 0).await;
+    assert_eq!(redeem(&system, &guest.token, "key").0, 200);
+    std::fs::write(&file, &good).unwrap();
+    wait_until("it is over", || readiness() == "[]");
+    assert!(!system.logs().contains(good.lines().nth(1).unwrap()), "the key is in a log");
+}
+
+struct Guest {
+    connection_id: String,
+    token: String,
+    kid: String,
+    socket: Visitor,
+}
+
+async fn admitted(system: &System, node: usize) -> Guest {
+    let mut socket = Visitor::join(&system.socket(node, "site"), &key()).await;
+    let connection_id = connection_id(&socket.until("JOINED").await);
+    let admitted = socket.until("ADMITTED").await;
+    let token = admitted["payload"]["token"].clone();
+    let kid = kid_of(&token);
+    Guest { connection_id, token: token.as_str().unwrap().to_owned(), kid, socket }
+}
+
+fn kid_of(token: &Value) -> String {
+    let head = token.as_str().unwrap().split('.').next().unwrap();
+    let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
+    head["kid"].as_str().unwrap().to_owned()
+}
+
+fn redeem(system: &System, token: &str, key: &str) -> (u16, Value) {
+    let url = format!("{}/api/tokens/redeem", system.node(0));
+    call("POST", &url, &[("Idempotency-Key", key)], &json!({ "token": token }))
+}
+
+fn authorize(system: &System, pass: &Value) -> (u16, Value) {
+    let url = format!("{}/api/authorize?queue=site", system.node(1));
+    let (status, answer) =
+        call("GET", &url, &[("X-Waiting-Token", pass.as_str().unwrap())], &Value::Null);
+    (status, answer["code"].clone())
+}
+
+/// The ids of the public keys, on both nodes alike.
+fn kids(system: &System) -> Vec<String> {
+    wait_until("both nodes have the same keys", || {
+        let (here, there) = (kids_at(system, 0), kids_at(system, 1));
+        !here.is_empty() && here == there
+    });
+    kids_at(system, 0)
+}
+
+/// None while the node has not heard of a queue yet.
+fn kids_at(system: &System, node: usize) -> Vec<String> {
+    let (_, set) = get(&format!("{}/.well-known/jwks.json", system.node(node)));
+    let keys = set["keys"].as_array().into_iter().flatten();
+    keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}

@@ -14,10 +14,13 @@
 )]
 
 mod checker;
+mod corpus;
+mod forger;
 mod system;
 mod visitor;
 
 mod bad_input;
+mod bad_tokens;
 mod keys;
 mod kills;
 mod load;

@@ -207,7 +207,7 @@ async fn decision_under_way(system: &System, road: &Road, queue: &str, what: Dec
 }
 
 /// Kills a process at once, and comes back when it is dead: when that was.
-fn kill(system: &System, name: &str) -> Instant {
+pub fn kill(system: &System, name: &str) -> Instant {
     let pid = system.pid(name);
     let killed = Instant::now();
     signal(pid, Signal::KILL);
@@ -216,7 +216,7 @@ fn kill(system: &System, name: &str) -> Instant {
 }
 
 /// Leaves the process to become steady after some kills in a row.
-async fn pace(number: usize) {
+pub async fn pace(number: usize) {
     if number > 0 && number.is_multiple_of(KILLS_IN_A_ROW) {
         tokio::time::sleep(STEADY_AFTER).await;
     }

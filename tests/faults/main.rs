@@ -37,6 +37,7 @@ mod handshakes;
 mod kills;
 mod poison;
 mod projectors;
+mod redemptions;
 mod sockets;
 mod store;
 mod stream;

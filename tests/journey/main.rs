@@ -16,6 +16,7 @@
 mod checker;
 mod corpus;
 mod forger;
+mod leaks;
 mod system;
 mod visitor;
 
@@ -28,6 +29,7 @@ mod outages;
 mod places;
 mod policy;
 mod projection;
+mod secrets;
 mod sockets;
 mod tokens;
 mod whole;

@@ -245,6 +245,11 @@ impl System {
         LOGS.map(read).join("\n")
     }
 
+    /// What `up` and those beside it have written.
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        LOGS.map(|name| self.log_file(name)).to_vec()
+    }
+
     fn log(&self, name: &str) -> Stdio {
         std::fs::create_dir_all(&self.dir).unwrap();
         let mut options = std::fs::OpenOptions::new();

@@ -21,6 +21,7 @@ mod system;
 mod visitor;
 
 mod bad_input;
+mod bad_requests;
 mod bad_tokens;
 mod keys;
 mod kills;

@@ -5,20 +5,29 @@
 use std::collections::BTreeMap;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Libraries that write, below a warning, addresses with their passwords and whatever is sent and
+/// received: tokens, passes and connection ids.
+const CARELESS: [&str; 3] = ["async_nats", "ureq", "ureq_proto"];
 
 /// Starts logging for this process, at `info` unless the filter says otherwise.
 pub fn start(filter: Option<&str>) {
-    // At `debug` these write addresses with their passwords, and requests.
-    let filter = format!("{},async_nats=warn,ureq=warn,ureq_proto=warn", filter.unwrap_or("info"));
-    let filter = EnvFilter::new(filter);
+    let asked_for = EnvFilter::new(filter.unwrap_or("info"));
     let plain = !std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(!plain)
-        .with_target(false)
-        .init();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(!plain).with_target(false);
+    // A filter of its own: within one filter, whoever names a library more exactly would overrule it.
+    tracing_subscriber::registry().with(lines).with(asked_for).with(filter_fn(is_discreet)).init();
+}
+
+/// Whether this may be written at all, whatever is asked for.
+fn is_discreet(line: &Metadata<'_>) -> bool {
+    let library = line.target().split("::").next().unwrap_or_default();
+    *line.level() <= Level::WARN || !CARELESS.contains(&library)
 }
 
 /// The counts of this process.

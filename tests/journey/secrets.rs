@@ -21,6 +21,9 @@ use crate::visitor::{Visitor, connection_id, key, name};
 /// The queue whose visitors are let in, and the one whose visitors wait.
 const OPEN: &str = "vault";
 const SHUT: &str = "line";
+/// All that can be logged, with those who would say most asked for by name.
+const LOUD: &str = "trace,async_nats=trace,async_nats::connector=trace,async_nats::connection=trace,\
+    async_nats[{}]=trace,ureq=trace,ureq_proto::client=trace";
 /// After a kill, what was refused is done again within this.
 const BACK_MAX: Duration = Duration::from_secs(60);
 
@@ -39,8 +42,8 @@ const KEPT: [&str; 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_written_but_where_it_is_kept() {
     let mut system = System::prepare("secrets");
-    system.settings = ["--log", "trace"].map(str::to_owned).to_vec();
-    system.environment = vec![("ANTEROOM_LOG", "trace".to_owned())];
+    system.settings = ["--log", LOUD].map(str::to_owned).to_vec();
+    system.environment = vec![("ANTEROOM_LOG", LOUD.to_owned())];
     system.up();
     system.second_node();
     system.second_admission();

@@ -21,8 +21,8 @@ const SKEW_SECONDS = 30;
 const PASS_CHARACTERS_MAX = 2048;
 /** Keys are asked for no more often than this, whatever the passes that come say. */
 const FETCH_EVERY_MS = 5_000;
-/** Keys of this age are asked for again, so that one that was withdrawn opens nothing for long. */
-const KEYS_AGE_MS_MAX = 600_000;
+/** Keys of this age are asked for again, so that one that was removed opens nothing for longer. */
+const KEYS_AGE_MS_MAX = 60_000;
 const FETCH_WAIT_MS_MAX = 3_000;
 
 const PASS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;

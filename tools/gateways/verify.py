@@ -23,8 +23,8 @@ SKEW_SECONDS = 30
 PASS_CHARACTERS_MAX = 2048
 # Keys are asked for no more often than this, whatever the passes that come say.
 FETCH_EVERY_SECONDS = 5
-# Keys of this age are asked for again, so that one that was withdrawn opens nothing for long.
-KEYS_AGE_SECONDS_MAX = 600
+# Keys of this age are asked for again, so that one that was removed opens nothing for longer.
+KEYS_AGE_SECONDS_MAX = 60
 FETCH_WAIT_SECONDS_MAX = 3
 
 PASS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)

@@ -102,8 +102,12 @@ function send(response, { status, body, file: found }) {
   if (status === 403) response.setHeader('Location', waiting);
   response.setHeader('Cache-Control', 'no-store');
   const json = status < 400 ? 'application/json' : 'application/problem+json';
-  response.writeHead(status, { 'Content-Type': found?.type ?? json });
-  response.end(found?.text ?? JSON.stringify(body));
+  const text = Buffer.from(found?.text ?? JSON.stringify(body));
+  response.writeHead(status, {
+    'Content-Type': found?.type ?? json,
+    'Content-Length': text.length,
+  });
+  response.end(text);
 }
 
 /** A line for each request that reached the site, with what the gateway said of it; no secrets. */

@@ -1,8 +1,10 @@
 /** The real program: started as anyone would start it, told what to do by its operator listener. */
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -14,13 +16,18 @@ const BINARY = path.resolve(
 const READY_WITHIN_MS = 60_000;
 const GONE_WITHIN_MS = 15_000;
 
-/** Starts `anteroom up` in a folder of its own and waits until it says that it is ready. */
-export async function startProgram() {
+/**
+ * Starts `anteroom up` in a folder of its own and waits until it says that it is ready. Where a gateway
+ * stands in front of it, it must know its own address (`isPublic`).
+ */
+export async function startProgram({ isPublic = false } = {}) {
   if (!existsSync(BINARY)) {
     throw new Error(`no program at ${BINARY}: build it, or name it in ANTEROOM_BIN`);
   }
   const dir = await mkdtemp(path.join(tmpdir(), 'anteroom-browser-'));
-  const listen = ['--listen', '127.0.0.1:0', '--operator-listen', '127.0.0.1:0'];
+  const address = `127.0.0.1:${isPublic ? await freePort() : 0}`;
+  const listen = ['--listen', address, '--operator-listen', '127.0.0.1:0'];
+  if (isPublic) listen.push('--public-url', `http://${address}`);
   const child = spawn(BINARY, ['up', '--json', '--dir', dir, ...listen], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -42,6 +49,15 @@ export async function startProgram() {
     const said = Buffer.concat(errors).toString().slice(-4000);
     throw new Error(`the program did not become ready: ${cause.message}\n${said}`, { cause });
   }
+}
+
+/** A port that nobody listens on. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  return port;
 }
 
 async function firstLine(child, gone) {

@@ -44,7 +44,8 @@ impl Rate {
     /// intervals ahead as it was, rounded down, but no more than a burst. So a rate that is raised
     /// is felt at once, and one that is lowered does not make people pay for an earlier burst.
     /// Across changes there are at most as many grants as the rates allow one after the other, the
-    /// greatest burst, and for each lowering what the burst became smaller by.
+    /// greatest burst, and for each lowering what the burst became smaller by; each change rounds that in
+    /// people's favour, by less than a nanosecond.
     pub fn take_over(self, before: Self, next_due: At, now: At) -> At {
         let ahead = i128::from(next_due.since(now).max(0));
         if ahead == 0 || self == before {

@@ -93,6 +93,8 @@ proptest! {
             // What a lowering forgives.
             let forgiven = std::mem::replace(&mut burst_before, rate.burst()).saturating_sub(rate.burst());
             integral += i128::from(forgiven) * 60_000_000_000;
+            // What is owed is taken over in whole nanoseconds, rounded down.
+            integral += i128::from(rate.0);
             for _ in 0..looks {
                 let passed = wait * rate.interval_nanos() / 1_000;
                 now = At(now.0 + passed);

@@ -15,8 +15,9 @@ use crate::queue::line::{End, Line, Standing};
 use crate::wire::ask::Refusal;
 use crate::wire::token::SKEW_SECONDS;
 
-/// How long a grant may take to reach this fold after somebody presents its token.
-const GRANT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a grant may take to reach this fold after somebody presents its token. Whoever asks waits
+/// longer for the answer, or would ask again and never hear it.
+const GRANT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Something to be written.
 pub(super) struct Command {

@@ -276,15 +276,17 @@ fn is_of_this_site(node: &Node, headers: &HeaderMap, forwarded: &Forwarded<'_>) 
     if headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site") {
         return false;
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok().filter(|origin| origin_of(origin) == Some(*origin))
-    else {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return true };
+    let origin = origin.to_str().ok().filter(|origin| origin_of(origin) == Some(*origin));
+    let Some((origin, None)) = origin.map(|origin| (origin, origins.next())) else {
         return false;
     };
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_host = |host: &str| authority.is_some_and(|it| it.eq_ignore_ascii_case(host));
-    [host, forwarded.host].into_iter().flatten().any(is_host)
+    let is_host = |host: &str| authority.eq_ignore_ascii_case(host);
+    let is_scheme = forwarded.proto.is_none_or(|proto| scheme == proto);
+    is_scheme && [host, forwarded.host].into_iter().flatten().any(is_host)
         || node.public_url.as_deref() == Some(origin)
         || allowed_origin(node, headers).is_some()
 }

@@ -92,6 +92,15 @@ async fn nobody_is_made_to_enter_by_another_site() {
     let host = ("X-Forwarded-Host", "shop.example");
     let evil = ("Origin", "https://evil.example");
     refuses(&enter, &[JSON[0], host, evil], &body, (403, "origin_refused"));
+    // The page is of the same host without TLS, or of two.
+    let proto = ("X-Forwarded-Proto", "https");
+    refuses(
+        &enter,
+        &[JSON[0], host, proto, ("Origin", "http://shop.example")],
+        &body,
+        (403, "origin_refused"),
+    );
+    refuses(&enter, &[JSON[0], ("Origin", &own), evil], &body, (403, "origin_refused"));
     assert_unspent(&system, &bad).await;
 
     let charset = [("Content-Type", "Application/JSON; charset=utf-8")];

@@ -45,7 +45,7 @@
 //! - A frame of the feed does not grow with the number of people who wait.
 //! - Tokens and connection ids are never in the log, in a line of it, or in an address.
 //!
-//! # Four walks through the code
+//! # Five walks through the code
 //!
 //! **Join.** `node/api` upgrades the request; `node/entry` reads JOIN and derives the visitor
 //! ([`ids`]); [`log::append`] writes it with whoever else came meanwhile; when the log acknowledged,
@@ -59,6 +59,11 @@
 //! `admission/worker` folds the log; [`queue::admit::decide`] says who is due; the entry is
 //! fenced; when it comes back, nodes hear it by the feed and ask for the tokens of those who sit
 //! with them (`node/mint`); the token is signed from the grant (`admission/signer`).
+//!
+//! **Enter.** `node/passes` hands the token to admission and asks again where an answer may be lost;
+//! `admission/command` writes `redeemed` with the request's key, and when it comes back the pass is signed
+//! (`admission/signer`, with the key that `admission/keys` says). `node/authorize` verifies a pass by what
+//! the feed brought: keys, and passes that were given back.
 //!
 //! **Recover.** A projector opens its store, believes it only after checking every value, and folds
 //! on from there, or from the first entry. An admission worker folds from the first entry. A node

@@ -9,7 +9,8 @@ use crate::admission::signer::Session;
 use crate::clock;
 use crate::queue::event::At;
 use crate::queue::event::{
-    Configured, Facts, Jti, Redeemed, ReleaseReason, Released, Removed, Seq, VisitorId,
+    Configured, Facts, Jti, PublicKey, Redeemed, ReleaseReason, Released, Removed, Seq, Setting,
+    VisitorId,
 };
 use crate::queue::line::{End, Line, Standing};
 use crate::wire::ask::Refusal;
@@ -34,6 +35,8 @@ pub(super) enum What {
     Redeem { visitor: VisitorId, jti: Jti, key: Option<[u8; 32]>, done: Done<Session> },
     /// Set something.
     Configure { facts: Vec<Configured>, done: Done<Seq> },
+    /// Take a key out of the queue; where it has no other, `ours` take its place.
+    Forget { kid: String, ours: Vec<PublicKey>, by: String, done: Done<()> },
     /// Someone is no longer inside.
     Release { who: Who, by: String, done: Done<VisitorId> },
     /// Take a visitor out.
@@ -113,6 +116,16 @@ impl Command {
                     )
                 }
             },
+            What::Forget { kid, ours, by, done } => match without(line.keys(), &kid, &ours) {
+                _ if written.is_some() => answered(done, Ok(())),
+                None => answered(done, Err(Refused::Nobody)),
+                Some(keys) => {
+                    let fact = Configured { by: by.clone(), what: Setting::Keys(keys) };
+                    let what = What::Forget { kid, ours, by, done };
+                    let again = Self { what, asked, until, written };
+                    (Next::Write(Facts::Configured(vec![fact])), Some(again))
+                }
+            },
             What::Release { who, by, done } => match inside(line, who) {
                 _ if written.is_some() => answered(done, find(line, who).ok_or(Refused::Nobody)),
                 None => answered(done, Err(Refused::Nobody)),
@@ -144,6 +157,7 @@ impl Command {
         match self.what {
             What::Redeem { done, .. } => drop(done.send(Err(why))),
             What::Configure { done, .. } => drop(done.send(Err(why))),
+            What::Forget { done, .. } => drop(done.send(Err(why))),
             What::Release { done, .. } | What::Remove { done, .. } => drop(done.send(Err(why))),
         }
     }
@@ -189,6 +203,16 @@ fn redeem(
         Standing::Granted if !late => Ok(None),
         Standing::Granted | Standing::Ended(End::Lapsed) => Err(Refusal::TokenExpired),
         Standing::Waiting | Standing::Inside | Standing::Ended(_) => Err(Refusal::TokenInvalid),
+    }
+}
+
+/// What is left of a queue's keys without this one, if it is among them.
+fn without(keys: &[PublicKey], kid: &str, ours: &[PublicKey]) -> Option<Vec<PublicKey>> {
+    let left: Vec<PublicKey> = keys.iter().filter(|key| key.kid != kid).cloned().collect();
+    match left.len() {
+        many if many == keys.len() => None,
+        0 => Some(ours.to_vec()),
+        _ => Some(left),
     }
 }
 

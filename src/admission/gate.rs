@@ -124,9 +124,11 @@ async fn redeem(workers: &Workers, queue: &QueueId, body: &[u8]) -> Result<PassA
     let worker = workers.find(queue).await.map_err(refused)?;
     match worker.redeem(question.token, key, At(question.until)).await {
         Ok(session) => {
-            // A pass of a key that was rotated out meanwhile can't be made again.
-            let pass = workers.signing.keys.signer().pass(queue, &session);
-            let pass = pass.ok_or(Refusal::TokenAlreadyUsed)?;
+            let Some(pass) = workers.signing.keys.signer().pass(queue, &session) else {
+                // Another worker may hold the key. Where none does, the pass can't be made again.
+                tokio::time::sleep(YIELD).await;
+                return Err(Refusal::TokenAlreadyUsed);
+            };
             Ok(pass_answer(&session, pass))
         }
         Err(Refused::Gate(refusal)) => Err(refusal),

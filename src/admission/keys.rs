@@ -3,7 +3,7 @@
 //! A new key is published first and rests for a while before it signs: whoever verifies passes by
 //! themselves keeps the keys for some minutes, and must have met it before the first pass under it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,12 @@ struct Held {
     fault: Option<String>,
 }
 
-/// When each key of a queue came into its log.
+/// When each key of a queue came into its log, and which of them were taken out again.
 #[derive(Debug, Default)]
-pub(super) struct Published(BTreeMap<String, At>);
+pub(super) struct Published {
+    since: BTreeMap<String, At>,
+    taken_out: BTreeSet<String>,
+}
 
 impl Keys {
     /// The keys of this signer, and from now on those that the file comes to hold.
@@ -90,17 +93,30 @@ fn take_up(held: &mut Held, read: Result<&str, &String>) {
 impl Published {
     /// Notes the keys that stand in the log since this time, or longer.
     pub(super) fn note(&mut self, keys: &[PublicKey], at: At) {
-        self.0.retain(|kid, _| keys.iter().any(|key| key.kid == *kid));
+        let Self { since, taken_out } = self;
+        let is_there = |kid: &str| keys.iter().any(|key| key.kid == kid);
+        taken_out.extend(since.keys().filter(|kid| !is_there(kid)).cloned());
+        taken_out.retain(|kid| !is_there(kid));
+        since.retain(|kid, _| is_there(kid));
         for key in keys {
-            self.0.entry(key.kid.clone()).or_insert(at);
+            since.entry(key.kid.clone()).or_insert(at);
         }
+    }
+
+    /// Those of our keys that are to stand in the log. One that was taken out of it stays out: an operator
+    /// did so, and a worker that was not given its new file yet must not undo it. Where we have no other,
+    /// nobody could be let in without.
+    pub(super) fn to_stand(&self, ours: Vec<PublicKey>) -> Vec<PublicKey> {
+        let (out, left): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|key| self.taken_out.contains(&key.kid));
+        if left.is_empty() { out } else { left }
     }
 
     /// The key that is to sign: the first of ours that has rested for so many seconds. Where none has,
     /// the one that has stood there longest, and of several the first: the keys of a new queue all came
     /// with it, and nobody can have a pass of it by another.
     pub(super) fn signing(&self, ours: &[PublicKey], now: At, rest: u32) -> Option<String> {
-        let since = |key: &PublicKey| self.0.get(&key.kid).copied();
+        let since = |key: &PublicKey| self.since.get(&key.kid).copied();
         let rested =
             ours.iter().find(|key| since(key).is_some_and(|at| at.plus_seconds(rest) <= now));
         let longest = || ours.iter().min_by_key(|key| since(key).unwrap_or(At(i64::MAX)));
@@ -155,6 +171,23 @@ mod tests {
         assert_eq!(signs("new", &[(0, "lost"), (1_000, "new lost")], &[1_000]), "new");
         // Nothing is known of a queue that has no configuration yet.
         assert_eq!(signs("first second", &[], &[0]), "first");
+    }
+
+    #[test]
+    fn a_key_that_was_taken_out_stays_out_unless_there_is_no_other() {
+        let mut published = Published::default();
+        published.note(&keys("new old"), At(0));
+        published.note(&keys("new"), At(1));
+        let stand = |published: &Published, ours: &str| {
+            let stand = published.to_stand(keys(ours)).into_iter().map(|key| key.kid);
+            stand.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(stand(&published, "newer new old"), "newer new");
+        assert_eq!(stand(&published, "old"), "old");
+        assert_eq!(published.signing(&keys("old new"), At(1), 300).as_deref(), Some("new"));
+        // Put in again by hand.
+        published.note(&keys("old new"), At(2));
+        assert_eq!(stand(&published, "old new"), "old new");
     }
 
     #[test]

@@ -313,19 +313,22 @@ async fn remove_key(
     Path((queue, kid)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let (_, worker) = find(&workers, &queue).await?;
-    let mut keys = existing(&worker).await?.keys;
-    let before = keys.len();
-    keys.retain(|key| key.kid != kid);
-    if keys.len() == before {
-        let detail = "The queue has no such key.";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_key", detail));
-    }
-    if workers.signing.keys.signer().public_keys().iter().any(|key| key.kid == kid) {
+    existing(&worker).await?;
+    let ours = workers.signing.keys.signer().public_keys();
+    if ours.iter().any(|key| key.kid == kid) {
         let detail =
             "The worker holds this key and would publish it again: take it out of its file first.";
         return Err(Problem::new(StatusCode::CONFLICT, "key_in_use", detail));
     }
-    configure(&worker, vec![by_operator(Setting::Keys(keys))]).await?;
+    let by = OPERATOR.to_owned();
+    let forgotten = worker.command(|done| What::Forget { kid, ours, by, done }).await;
+    forgotten.map_err(|why| match why {
+        Refused::Nobody => {
+            let detail = "The queue has no such key.";
+            Problem::new(StatusCode::NOT_FOUND, "unknown_key", detail)
+        }
+        Refused::Gate(_) | Refused::Unavailable => refused(why),
+    })?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

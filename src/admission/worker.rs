@@ -291,8 +291,10 @@ impl Worker {
             return;
         }
         let is_active = self.beats.is_active();
-        // Nobody is judged before the outage that excuses them is written.
-        self.time_first = is_active && (!self.time_first || self.service.has_outage());
+        // Nobody is judged before the outage that excuses them is written, and no pass is given by a key
+        // that nobody can know.
+        let comes_first = self.service.has_outage() || self.new_keys().is_some();
+        self.time_first = is_active && (!self.time_first || comes_first);
         let next = if self.time_first {
             self.due().map(|facts| (facts, Vec::new())).or_else(|| self.ordered(is_active))
         } else {
@@ -347,10 +349,8 @@ impl Worker {
             tracing::warn!(queue = %self.queue, seconds, "after an outage: graces and grants are prolonged");
             return Some(scheduled(Setting::Outage { seconds }));
         }
-        let ours = self.signing.keys.signer().public_keys();
-        let is_known = |key: &PublicKey| self.line.keys().contains(key);
-        if self.line.last_decision() > Seq(0) && !ours.iter().all(is_known) {
-            return Some(scheduled(Setting::Keys(with_ours(self.line.keys(), &ours))));
+        if let Some(keys) = self.new_keys() {
+            return Some(scheduled(Setting::Keys(keys)));
         }
         if let Some(facts) = admit::lost(&self.line, |node| self.beats.is_silent(node)) {
             tracing::warn!(queue = %self.queue, ?facts, "nodes are silent");
@@ -402,6 +402,15 @@ impl Worker {
         Some(Facts::Configured(vec![Configured { by: BY_LOAD.to_owned(), what }]))
     }
 
+    /// The keys of the queue with ours, if ours are not among them yet.
+    fn new_keys(&self) -> Option<Vec<PublicKey>> {
+        let ours = self.published.to_stand(self.signing.keys.signer().public_keys());
+        let known = self.line.keys();
+        let is_new =
+            self.line.last_decision() > Seq(0) && ours.iter().any(|key| !known.contains(key));
+        is_new.then(|| with_ours(known, &ours))
+    }
+
     /// The key that signs now.
     pub(super) fn kid(&self) -> String {
         let ours = self.signing.keys.signer().public_keys();
@@ -438,7 +447,8 @@ fn scheduled(what: Setting) -> Facts {
 }
 
 /// Adds facts to an entry of the same kind; false when they have to wait for another one. Two
-/// redemptions of one grant never share an entry: the second is answered from the first.
+/// redemptions of one grant never share an entry, since the second is answered from the first; nor do
+/// two sets of keys, of which the second is made from the first.
 fn merge(entry: &mut Option<Facts>, facts: Facts) -> bool {
     match (entry, facts) {
         (entry @ None, facts) => {
@@ -453,8 +463,12 @@ fn merge(entry: &mut Option<Facts>, facts: Facts) -> bool {
             !twice
         }
         (Some(Facts::Configured(all)), Facts::Configured(more)) => {
-            all.extend(more);
-            true
+            let sets_keys = |fact: &Configured| matches!(fact.what, Setting::Keys(_));
+            let twice = all.iter().any(sets_keys) && more.iter().any(sets_keys);
+            if !twice {
+                all.extend(more);
+            }
+            !twice
         }
         (Some(Facts::Released(all)), Facts::Released(more)) => {
             all.extend(more);

@@ -23,6 +23,7 @@ use crate::node::entry;
 use crate::node::session::Session;
 use crate::node::waiting;
 use crate::node::{NoQueue, Node, Queue, authorize, page, passes};
+use crate::queue::event::State as QueueState;
 use crate::queue::policy::origin_of;
 use crate::wire::frame;
 use crate::wire::token;
@@ -186,10 +187,12 @@ async fn queue(
     Ok((cache, Json(body)).into_response())
 }
 
-/// The public keys of every queue (RFC 7517), so that any backend verifies a pass by itself.
+/// The public keys of every queue (RFC 7517), so that any backend verifies a pass by itself. Those of a
+/// queue that was deleted stay as they were then: one of them may have been stolen since.
 async fn keys(State(node): State<Arc<Node>>) -> Result<Response, Problem> {
     let mut keys = BTreeMap::new();
-    for queue in node.all_queues() {
+    let deleted = |queue: &Arc<Queue>| queue.view().state() == QueueState::Deleted;
+    for queue in node.all_queues().into_iter().filter(|queue| !deleted(queue)) {
         for key in queue.view().keys().iter() {
             keys.insert(key.kid.clone(), token::jwk(key));
         }

@@ -20,6 +20,9 @@ async fn a_rotated_key_costs_nobody_anything_and_a_removed_one_opens_nothing() {
     system.second_node();
     system.second_admission();
     system.queue("site", &json!({"rate_per_minute": 6000, "token_seconds": 120}));
+    // What was deleted keeps the keys that it had, and they are public no more.
+    system.queue("gone", &json!({}));
+    assert_eq!(system.operate("DELETE", "/admin/queues/gone", &Value::Null).0, 204);
     let old = kids(&system)[0].clone();
     let mut early = admitted(&system, 0).await;
     let redeemed = redeem(&system, &early.token, "early");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -74,8 +74,12 @@ pub fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
             common.say(&json!({ "kid": kid }), &text);
         }
         KeyCommand::Remove { kid, common } => {
-            up::keys::remove(&common.file(), &kid)?;
+            let was_there = up::keys::remove(&common.file(), &kid)?;
             let queues = forget(&common.at, &kid)?;
+            ensure!(
+                was_there || !queues.is_empty(),
+                "neither the file nor a queue has the key {kid}"
+            );
             let text = format!("taken out of the file and of {} queues", queues.len());
             common.say(&json!({ "kid": kid, "queues": queues }), &text);
         }

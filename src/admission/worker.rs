@@ -481,3 +481,55 @@ fn merge(entry: &mut Option<Facts>, facts: Facts) -> bool {
         (Some(_), _) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::admission::command::What;
+
+    fn keys(kids: &str) -> Vec<PublicKey> {
+        let key = |kid: &str| PublicKey { kid: kid.to_owned(), x: [0; 32] };
+        kids.split_whitespace().map(key).collect()
+    }
+
+    fn write(line: &mut Line, facts: Facts) {
+        let decision = Decision { prev: line.last_decision(), basis: line.seq(), facts };
+        line.apply(Seq(line.seq().0 + 1), At(0), &Entry::Decided(decision));
+    }
+
+    fn forget(kid: &str) -> Command {
+        let (done, _) = oneshot::channel();
+        let (kid, by, asked) = (kid.to_owned(), "operator".to_owned(), clock::monotonic());
+        let what = What::Forget { kid, ours: keys("new"), by, done };
+        Command { what, asked, until: asked, written: None }
+    }
+
+    #[test]
+    fn of_two_keys_that_are_taken_out_at_the_same_time_neither_comes_back() {
+        let mut line = Line::default();
+        write(&mut line, scheduled(Setting::Keys(keys("c b a"))));
+        let mut commands: Vec<Command> = ["a", "b", "c"].map(forget).into();
+        let mut left = Vec::new();
+        while !commands.is_empty() {
+            // As a worker does: what doesn't go into one entry waits for what comes of it.
+            let mut entry = None;
+            let mut later = Vec::new();
+            for command in commands {
+                let (Next::Write(facts), Some(command)) = command.next(&line, None, "c") else {
+                    panic!("a key that is there was not taken out");
+                };
+                if !merge(&mut entry, facts) {
+                    later.push(command);
+                }
+            }
+            write(&mut line, entry.unwrap());
+            let kids = line.keys().iter().map(|key| key.kid.as_str());
+            left.push(kids.collect::<Vec<_>>().join(" "));
+            commands = later;
+        }
+        // A queue is never left without a key.
+        assert_eq!(left, ["c b", "c", "new"]);
+    }
+}

@@ -1,16 +1,21 @@
 //! The signing key is rotated while people are let in, and nobody notices.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::system::{System, call, get, post, wait_until};
+use crate::system::{System, call, get, post, signal, wait_until};
 use crate::visitor::{Visitor, connection_id, key};
 
 /// For so long a new key rests before it signs, in seconds: long enough to be seen resting.
 const REST: u64 = 12;
+/// Visitors who come at the same time while keys are rotated.
+const CROWD: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_key_costs_nobody_anything_and_a_removed_one_opens_nothing() {
@@ -38,9 +43,7 @@ async fn a_rotated_key_costs_nobody_anything_and_a_removed_one_opens_nothing() {
     assert_eq!(resting.kid, old, "a key rests before it signs");
     let shown = system.operate("GET", "/admin/queues/site", &Value::Null).1;
     assert_eq!((&shown["keys"], &shown["signs"]), (&json!([new, old]), &json!(old)));
-    wait_until("the new key signs", || {
-        system.operate("GET", "/admin/queues/site", &Value::Null).1["signs"] == json!(new)
-    });
+    wait_until("the new key signs", || signs(&system) == new);
     let late = admitted(&system, 0).await;
     assert_eq!(late.kid, new);
 
@@ -84,6 +87,104 @@ async fn a_rotated_key_costs_nobody_anything_and_a_removed_one_opens_nothing() {
     let (status, problem) = system.operate("DELETE", "/admin/queues/site/keys/none", &Value::Null);
     assert_eq!((status, &problem["code"]), (404, &json!("unknown_key")));
     assert_eq!(system.run_json(&["audit", "verify", "site"])["ok"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_keys_are_rotated_everyone_gets_in_and_none_is_told_no() {
+    let mut system = System::prepare("keys-crowd");
+    system.settings = ["--key-rest", "3"].map(str::to_owned).to_vec();
+    system.up();
+    system.second_node();
+    system.queue("site", &json!({"rate_per_minute": 6000, "token_seconds": 120}));
+    let system = Arc::new(system);
+    let old = kids(&system)[0].clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|one| tokio::spawn(come_and_come(Arc::clone(&system), one, Arc::clone(&stop))))
+        .collect();
+    let new = system.run_json(&["key", "rotate"])["kid"].as_str().unwrap().to_owned();
+    wait_until("the new key signs", || signs(&system) == new);
+    // Some more come by the new one.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut passes = Vec::new();
+    for one in crowd {
+        passes.extend(one.await.unwrap());
+    }
+    let of = |kid: &str| passes.iter().filter(|pass| *pass == kid).count();
+    println!(
+        "{} let in: {} passes by the old key, {} by the new",
+        passes.len(),
+        of(&old),
+        of(&new)
+    );
+    assert!(of(&old) > 0 && of(&new) > 0 && of(&old) + of(&new) == passes.len());
+    assert_eq!(system.run_json(&["audit", "verify", "site"])["ok"], true);
+}
+
+/// Visitors one after the other: by which key each had a pass. Whatever is asked on the way is answered
+/// with yes, and each key is public before anything that is signed with it is seen.
+async fn come_and_come(system: Arc<System>, one: usize, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut passes = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let guest = admitted(&system, one).await;
+        let node = one + passes.len();
+        assert!(kids_at(&system, node).contains(&guest.kid), "a token by a key that is not public");
+        let (status, answer) = redeem(&system, &guest.token, "first");
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(redeem(&system, &guest.token, "first").1["pass"], answer["pass"]);
+        let kid = kid_of(&answer["pass"]);
+        assert!(kids_at(&system, node).contains(&kid), "a pass by a key that is not public");
+        assert_eq!(authorize(&system, &answer["pass"]), (200, Value::Null));
+        passes.push(kid);
+    }
+    passes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_key_stays_out_whoever_decides_and_whoever_removes_another() {
+    let mut system = System::prepare("keys-out");
+    system.settings = ["--key-rest", "1"].map(str::to_owned).to_vec();
+    system.up();
+    system.second_node();
+    system.queue("site", &json!({"rate_per_minute": 6000}));
+    system.queue("gone", &json!({"rate_per_minute": 6000}));
+    let first = kids(&system)[0].clone();
+    let rotate = || system.run_json(&["key", "rotate"])["kid"].as_str().unwrap().to_owned();
+    let (second, third) = (rotate(), rotate());
+    wait_until("all are public", || kids(&system).contains(&third) && kids(&system).len() == 3);
+    assert_eq!(system.operate("DELETE", "/admin/queues/gone", &Value::Null).0, 204);
+
+    // The one that decides has another file, which is not changed.
+    let other = system.dir.join("other.pem");
+    std::fs::copy(system.dir.join("keys/signing.pem"), &other).unwrap();
+    system.second_admission_with(other.to_str().unwrap());
+    signal(system.pid("admission"), Signal::STOP);
+    let decides = || get(&format!("{}/readyz", system.operator(1))).1["active"] == json!(true);
+    wait_until("the second worker decides", decides);
+    // Whoever has not looked for a second looks first who does.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    signal(system.pid("admission"), Signal::CONT);
+
+    // Both are taken out at the same time.
+    std::thread::scope(|scope| {
+        for kid in [&first, &second] {
+            let removed = || system.run_json(&["key", "remove", kid]);
+            scope.spawn(move || assert_eq!(removed()["queues"], json!(["demo", "site"])));
+        }
+    });
+    wait_until("only the third is public", || kids(&system) == [third.as_str()]);
+    assert!(decides(), "the worker with the other file decides");
+    let guest = admitted(&system, 0).await;
+    let (status, answer) = redeem(&system, &guest.token, "first");
+    assert_eq!((status, &guest.kid, kid_of(&answer["pass"])), (200, &third, third.clone()));
+    assert_eq!(authorize(&system, &answer["pass"]), (200, Value::Null));
+    // Long enough for any worker to look at its file again.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kids(&system), [third.as_str()]);
+    let (code, said) = system.run(&["key", "remove", "none"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("neither the file nor a queue has the key none"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,6 +235,12 @@ fn authorize(system: &System, pass: &Value) -> (u16, Value) {
     let (status, answer) =
         call("GET", &url, &[("X-Waiting-Token", pass.as_str().unwrap())], &Value::Null);
     (status, answer["code"].clone())
+}
+
+/// The id of the key that signs.
+fn signs(system: &System) -> String {
+    let shown = system.operate("GET", "/admin/queues/site", &Value::Null).1;
+    shown["signs"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The ids of the public keys, on both nodes alike.

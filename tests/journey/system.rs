@@ -91,11 +91,17 @@ impl System {
 
     /// Starts a second admission worker, as a role of its own; again where it has ended.
     pub fn second_admission(&mut self) {
+        let key = self.file("keys/signing.pem");
+        self.second_admission_with(&key);
+    }
+
+    /// The same with a file of signing keys of its own.
+    pub fn second_admission_with(&mut self, key: &str) {
         let listen = format!("127.0.0.1:{}", self.ports[4]);
-        let (key, token) = (self.file("keys/signing.pem"), self.token_file());
+        let token = self.token_file();
         let arguments = [
             ["--operator-listen", &listen],
-            ["--signing-key-file", &key],
+            ["--signing-key-file", key],
             ["--operator-token-file", &token],
         ];
         self.begin_beside("admission", arguments.as_flattened());

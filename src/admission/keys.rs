@@ -113,13 +113,13 @@ impl Published {
     }
 
     /// The key that is to sign: the first of ours that has rested for so many seconds. Where none has,
-    /// the one that has stood there longest, and of several the first: the keys of a new queue all came
-    /// with it, and nobody can have a pass of it by another.
+    /// the one that has stood there longest, and of several the last in the file: the keys of a new queue
+    /// all came with it, and the oldest are those that other queues have published longest.
     pub(super) fn signing(&self, ours: &[PublicKey], now: At, rest: u32) -> Option<String> {
         let since = |key: &PublicKey| self.since.get(&key.kid).copied();
         let rested =
             ours.iter().find(|key| since(key).is_some_and(|at| at.plus_seconds(rest) <= now));
-        let longest = || ours.iter().min_by_key(|key| since(key).unwrap_or(At(i64::MAX)));
+        let longest = || ours.iter().rev().min_by_key(|key| since(key).unwrap_or(At(i64::MAX)));
         rested.or_else(longest).map(|key| key.kid.clone())
     }
 }
@@ -166,11 +166,11 @@ mod tests {
     #[test]
     fn where_no_key_has_rested_there_is_no_waiting_for_one() {
         assert_eq!(signs("only", &[(0, "only")], &[0]), "only");
-        assert_eq!(signs("first second", &[(0, "first second")], &[0, 300]), "first first");
+        assert_eq!(signs("new old", &[(0, "new old")], &[0, 299, 300]), "old old new");
         // All that signed before are lost.
         assert_eq!(signs("new", &[(0, "lost"), (1_000, "new lost")], &[1_000]), "new");
         // Nothing is known of a queue that has no configuration yet.
-        assert_eq!(signs("first second", &[], &[0]), "first");
+        assert_eq!(signs("new old", &[], &[0]), "old");
     }
 
     #[test]

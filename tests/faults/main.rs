@@ -49,6 +49,8 @@ mod checker;
 mod system;
 #[path = "../journey/visitor.rs"]
 mod visitor;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../log/world.rs"]

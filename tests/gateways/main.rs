@@ -22,6 +22,8 @@ mod entry;
 mod headers;
 mod tricks;
 
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../journey/system.rs"]
 mod system;
 #[path = "../journey/visitor.rs"]

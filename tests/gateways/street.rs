@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::ports::free_port;
 use crate::raw::{Answer, send};
 use crate::system::{System, wait_until};
 use crate::visitor::{Visitor, connection_id, key, name};
@@ -277,8 +278,4 @@ impl Drop for Site {
             let _ = child.wait();
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

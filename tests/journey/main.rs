@@ -13,6 +13,8 @@
     reason = "tests: what is not as expected ends them, they wait by the machine's clock, and print what they saw"
 )]
 
+#[path = "../support/ports.rs"]
+mod ports;
 mod checker;
 mod corpus;
 mod forger;

@@ -8,6 +8,8 @@
     reason = "what is not as it must be fails its test"
 )]
 
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

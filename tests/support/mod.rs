@@ -16,10 +16,9 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anteroom::clock;
@@ -40,7 +39,7 @@ pub(crate) struct Nats {
 impl Nats {
     /// Starts a server with an empty store.
     pub(crate) fn start_new() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, crate::ports::free_port()));
         let name = format!("anteroom-nats-{}-{}", std::process::id(), address.port());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
@@ -145,21 +144,4 @@ fn program() -> PathBuf {
 
 fn password(identity: &str) -> String {
     format!("{identity}-of-a-test")
-}
-
-/// A port that nobody listens on, below those that the system gives to outgoing connections: one
-/// of these could sit on it while the server is away, even a client that connects to itself.
-fn free_port() -> u16 {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests of another process begin elsewhere.
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    let begin = u16::from_le_bytes([low, high]).wrapping_mul(101);
-    loop {
-        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST + offset)).is_ok() {
-            return FIRST + offset;
-        }
-    }
 }

@@ -18,7 +18,7 @@ use crate::node::presented::{in_cookies, in_headers};
 use crate::node::{Node, Queue};
 use crate::queue::event::{At, Jti, VisitorId};
 use crate::wire::id::Id;
-use crate::wire::token::{self, Claims, PASS_TYPE};
+use crate::wire::token::{self, Claims, PASS_TYPE, TOKEN_TYPE};
 
 /// A page's first requests come together, with the one token that the visitor has, and over several
 /// connections: whoever shows it within this after it was used is one of them, and gets the same pass.
@@ -53,7 +53,9 @@ pub(super) async fn authorize(
     }
     for token in in_headers(&headers) {
         // A token of another queue is not used up here.
-        if !token::is_token(token) || token::queue_of(token).as_deref() != Some(queue.id.as_str()) {
+        if !token::is_of_type(token, TOKEN_TYPE)
+            || token::queue_of(token).as_deref() != Some(queue.id.as_str())
+        {
             continue;
         }
         match use_token(&node, token, came).await {
@@ -80,7 +82,7 @@ async fn use_token(node: &Arc<Node>, token: &str, came: At) -> Result<Answered, 
     // could name itself.
     let key = ids::key_digest(&format!("authorize {token}"));
     let answered = passes::redeem_token(node, token, key).await?;
-    let redeemed_at = passes::redeemed_at(&answered);
+    let redeemed_at = At(answered.1.redeemed_at);
     let passed = |at: At| Duration::from_nanos(u64::try_from(at.since(redeemed_at)).unwrap_or(0));
     if passed(came) > TOGETHER {
         let detail = "This token was used.";

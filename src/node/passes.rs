@@ -19,10 +19,9 @@ use crate::ids;
 use crate::log::talk::AskError;
 use crate::node::presented::{COOKIE, SECURE_COOKIE, in_cookies, in_headers};
 use crate::node::{NoQueue, Node, Queue};
-use crate::queue::event::At;
 use crate::queue::policy::origin_of;
 use crate::wire::ask::{PassAnswer, RedeemQuestion, Refusal, RenewQuestion};
-use crate::wire::token;
+use crate::wire::token::{self, Invalid, PASS_TYPE, TOKEN_TYPE};
 
 /// An idempotency key is a UUID or the like.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
@@ -111,8 +110,10 @@ pub(super) async fn renew(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let in_body = if body.is_empty() { None } else { Some(text_of(&body, "pass")?) };
-    let held = in_headers(&headers).next().or(in_body.as_deref());
-    let (pass, is_in_cookie) = match (held, in_cookies(&headers).next()) {
+    // A header may hold what is not for us, beside the cookie.
+    let is_pass = |text: &&str| token::is_of_type(text, PASS_TYPE);
+    let held = in_headers(&headers).find(is_pass).or(in_body.as_deref());
+    let (pass, is_in_cookie) = match (held, in_cookies(&headers).find(is_pass)) {
         (Some(pass), _) => (pass, false),
         (None, Some(pass)) => (pass, true),
         (None, None) => return Err(pass_invalid()),
@@ -135,6 +136,13 @@ pub(super) async fn redeem_token(
     key: String,
 ) -> Result<Answered, Problem> {
     let queue = queue_of(node, token, token_invalid).await?;
+    // What is plainly none is refused here, where there may be many nodes, and not by the one worker.
+    let keys = queue.view().keys();
+    if token::verify(token, TOKEN_TYPE, &keys, &node.issuer, queue.id.as_str())
+        == Err(Invalid::NotOurs)
+    {
+        return Err(token_invalid());
+    }
     let answer = asked(node, &queue, "redeem", |until| RedeemQuestion {
         token: token.to_owned(),
         key: Some(key.clone()),
@@ -176,7 +184,7 @@ async fn redeemed(node: &Arc<Node>, headers: &HeaderMap, body: &[u8]) -> Result<
     redeem_token(node, &token, key).await
 }
 
-/// The queue that a token or a pass names. It is not verified: this only says whom to ask.
+/// The queue that a token or a pass names. It is not verified by this: it only says whom to ask.
 async fn queue_of(
     node: &Arc<Node>,
     token: &str,
@@ -314,9 +322,4 @@ fn to_json((queue, answer): &Answered) -> Value {
 fn private(body: Value) -> Response {
     let cache = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (cache, Json(body)).into_response()
-}
-
-/// When the redemption of a pass stands in the log.
-pub(super) fn redeemed_at((_, answer): &Answered) -> At {
-    At(answer.redeemed_at)
 }

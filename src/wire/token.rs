@@ -49,6 +49,9 @@ pub enum Invalid {
     /// Altered, of another type, queue or issuer, or signed with another key.
     #[error("not a token of this queue, or altered")]
     NotOurs,
+    /// It names a key that is not known, or not yet.
+    #[error("signed with an unknown key")]
+    UnknownKey,
     /// Its time is over.
     #[error("its time is over")]
     Expired,
@@ -77,7 +80,7 @@ pub fn verify(
     if head.typ != kind || head.alg != Algorithm::EdDSA {
         return Err(Invalid::NotOurs);
     }
-    let key = keys.iter().find(|key| key.kid == head.kid).ok_or(Invalid::NotOurs)?;
+    let key = keys.iter().find(|key| key.kid == head.kid).ok_or(Invalid::UnknownKey)?;
     let key = DecodingKey::from_ed_der(&key.x);
     let signed = parts.signed.as_bytes();
     if !crypto::verify(parts.signature, signed, &key, Algorithm::EdDSA).unwrap_or(false) {
@@ -123,10 +126,10 @@ pub fn queue_of(token: &str) -> Option<String> {
     Parts::read::<Audience>(parts.claims).map(|claims| claims.aud)
 }
 
-/// Whether a text says of itself that it is an admission token.
-pub fn is_token(text: &str) -> bool {
+/// Whether a text says of itself that it is of this `typ`.
+pub fn is_of_type(text: &str, kind: &str) -> bool {
     let head = Parts::of(text).and_then(|parts| Parts::read::<Head>(parts.head));
-    head.is_some_and(|head| head.typ == TOKEN_TYPE)
+    head.is_some_and(|head| head.typ == kind)
 }
 
 /// A public key as a JWK (RFC 7517 and 8037).

@@ -104,6 +104,7 @@ async fn entering_sets_the_cookie_and_a_fresh_token_authorizes_once() {
     assert_eq!(get(&format!("{}/api/authorize", system.node(0))).0, 400);
 
     let (status, keys) = get(&format!("{}/.well-known/jwks.json", system.node(0)));
+    assert_eq!(keys["header cache-control"], "public, max-age=60");
     let key = &keys["keys"][0];
     assert_eq!((status, &key["kty"], &key["alg"]), (200, &json!("OKP"), &json!("EdDSA")));
     assert_eq!(get(&format!("{}/healthz", system.node(0))).0, 200);
@@ -196,11 +197,12 @@ async fn a_pass_is_renewed_within_its_session_and_no_longer() {
         assert!((last..=began + 90).contains(&seconds(&newer)), "{newer}");
         std::mem::replace(&mut last, seconds(&newer)) < seconds(&newer)
     });
-    // By the body as well, and by the cookie, which is set anew.
+    // By the body as well, and by the cookie, which is set anew; a header of the site's own is passed over.
     assert_eq!(post(&renew, &json!({ "pass": pass })).0, 200);
     let cookie = format!("anteroom_pass={pass}");
     let by_site = format!("{}/anteroom/renew", system.node(0));
-    let (status, newer) = call("POST", &by_site, &[("Cookie", &cookie)], &Value::Null);
+    let (status, newer) =
+        call("POST", &by_site, &[("Cookie", &cookie), ("Authorization", "Bearer x")], &Value::Null);
     assert_eq!(status, 200);
     let cookie = newer["header set-cookie"].as_str().unwrap();
     assert!(cookie.starts_with(&format!("anteroom_pass={}", newer["pass"].as_str().unwrap())));

@@ -29,6 +29,14 @@ struct Held {
     fault: Option<String>,
 }
 
+/// What tokens and passes are signed with.
+#[derive(Clone)]
+pub(super) struct Signing {
+    pub(super) keys: Keys,
+    /// For how many seconds a key is published before it signs.
+    pub(super) rest: u32,
+}
+
 /// When each key of a queue came into its log, and which of them were taken out again.
 #[derive(Debug, Default)]
 pub(super) struct Published {
@@ -73,12 +81,11 @@ async fn look_again(file: PathBuf, told: watch::Sender<Held>, shutdown: Shutdown
 
 /// Takes up what the file holds now.
 fn take_up(held: &mut Held, read: Result<&str, &String>) {
-    let before = held.signer.public_keys();
     let taken = read.map_err(Clone::clone);
     match taken.and_then(|pem| held.signer.with_keys(pem).map_err(|error| error.to_string())) {
         Ok(signer) => {
-            let kids: Vec<String> = signer.public_keys().into_iter().map(|key| key.kid).collect();
-            if held.fault.take().is_some() || before != signer.public_keys() {
+            let kids: Vec<&str> = signer.public_keys().iter().map(|key| key.kid.as_str()).collect();
+            if held.fault.take().is_some() || held.signer.public_keys() != signer.public_keys() {
                 tracing::info!(?kids, "signing keys were taken up");
             }
             held.signer = Arc::new(signer);
@@ -106,9 +113,9 @@ impl Published {
     /// Those of our keys that are to stand in the log. One that was taken out of it stays out: an operator
     /// did so, and a worker that was not given its new file yet must not undo it. Where we have no other,
     /// nobody could be let in without.
-    pub(super) fn to_stand(&self, ours: Vec<PublicKey>) -> Vec<PublicKey> {
+    pub(super) fn to_stand<'a>(&self, ours: &'a [PublicKey]) -> Vec<&'a PublicKey> {
         let (out, left): (Vec<_>, Vec<_>) =
-            ours.into_iter().partition(|key| self.taken_out.contains(&key.kid));
+            ours.iter().partition(|key| self.taken_out.contains(&key.kid));
         if left.is_empty() { out } else { left }
     }
 
@@ -125,9 +132,9 @@ impl Published {
 }
 
 /// These keys in front of those that are known, and no more than the log takes.
-pub(super) fn with_ours(known: &[PublicKey], ours: &[PublicKey]) -> Vec<PublicKey> {
+pub(super) fn with_ours(known: &[PublicKey], ours: &[&PublicKey]) -> Vec<PublicKey> {
     let others = known.iter().filter(|key| !ours.contains(key));
-    ours.iter().chain(others).take(KEYS_MAX).cloned().collect()
+    ours.iter().copied().chain(others).take(KEYS_MAX).cloned().collect()
 }
 
 #[cfg(test)]
@@ -179,7 +186,8 @@ mod tests {
         published.note(&keys("new old"), At(0));
         published.note(&keys("new"), At(1));
         let stand = |published: &Published, ours: &str| {
-            let stand = published.to_stand(keys(ours)).into_iter().map(|key| key.kid);
+            let ours = keys(ours);
+            let stand = published.to_stand(&ours).into_iter().map(|key| key.kid.as_str());
             stand.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(stand(&published, "newer new old"), "newer new");
@@ -193,7 +201,9 @@ mod tests {
     #[test]
     fn ours_come_first_and_the_oldest_of_others_are_dropped() {
         let known: Vec<String> = (0..KEYS_MAX).map(|number| format!("k{number}")).collect();
-        let merged = with_ours(&keys(&known.join(" ")), &keys("new k0"));
+        let ours = keys("new k0");
+        let ours: Vec<&PublicKey> = ours.iter().collect();
+        let merged = with_ours(&keys(&known.join(" ")), &ours);
         let kids: Vec<&str> = merged.iter().map(|key| key.kid.as_str()).collect();
         assert_eq!(kids.len(), KEYS_MAX);
         assert_eq!((kids[0], kids[1], kids[2], kids[15]), ("new", "k0", "k1", "k14"));

@@ -22,11 +22,13 @@ mod answers;
 mod beats;
 mod command;
 mod counts;
+mod due;
 mod gate;
 mod handle;
 mod in_flight;
 mod keys;
 mod operator;
+mod ordered;
 mod service;
 pub mod signer;
 mod turn;
@@ -34,9 +36,8 @@ mod worker;
 
 use beats::Beats;
 use handle::Handle;
-use keys::Keys;
+use keys::{Keys, Signing};
 use signer::Signer;
-use worker::Signing;
 
 /// How often the list of queues is looked at, besides being told of new ones.
 const QUEUES_EVERY: Duration = Duration::from_secs(5);

@@ -152,7 +152,7 @@ async fn put(
     let mut facts = vec![by_operator(Setting::Policy(policy))];
     if !before.configured {
         let state = if is_early { QueueState::Scheduled } else { QueueState::Open };
-        let ours = workers.signing.keys.signer().public_keys();
+        let ours = workers.signing.keys.signer().public_keys().to_vec();
         facts.push(by_operator(Setting::Keys(ours)));
         facts.push(by_operator(Setting::State(state, None)));
     }
@@ -314,7 +314,7 @@ async fn remove_key(
 ) -> Result<Response, Problem> {
     let (_, worker) = find(&workers, &queue).await?;
     existing(&worker).await?;
-    let ours = workers.signing.keys.signer().public_keys();
+    let ours = workers.signing.keys.signer().public_keys().to_vec();
     if ours.iter().any(|key| key.kid == kid) {
         let detail =
             "The worker holds this key and would publish it again: take it out of its file first.";

@@ -18,7 +18,9 @@ use crate::wire::token::{Claims, PASS_TYPE, SKEW_SECONDS, TOKEN_TYPE};
 /// Signs tokens and passes.
 pub struct Signer {
     /// The first is the one to sign with; what the others have signed stays good.
-    held: Vec<Held>,
+    private: Vec<EncodingKey>,
+    /// Their public halves, in the same order.
+    public: Vec<PublicKey>,
     issuer: String,
     /// For how many seconds a pass is good, where its session lasts longer.
     pass_seconds: Option<u32>,
@@ -26,12 +28,6 @@ pub struct Signer {
 
 /// Keys that one signer holds at most: years of rotation, and all of them go into the log together.
 pub const HELD_MAX: usize = 8;
-
-/// A private key.
-struct Held {
-    key: EncodingKey,
-    public: PublicKey,
-}
 
 /// Who is inside, and by what.
 #[derive(Clone, Debug)]
@@ -80,7 +76,8 @@ impl Signer {
     /// A signer with these keys (PKCS #8 PEM, one behind the other), whose tokens name this issuer, and
     /// whose passes are good for so many seconds, or as long as the session.
     pub fn new(pem: &str, issuer: String, pass_seconds: Option<u32>) -> Result<Self, BadKey> {
-        Ok(Self { held: read(pem)?, issuer, pass_seconds })
+        let (private, public) = read(pem)?;
+        Ok(Self { private, public, issuer, pass_seconds })
     }
 
     /// The same with other keys.
@@ -89,8 +86,8 @@ impl Signer {
     }
 
     /// The public halves; the first is of the key to sign with.
-    pub fn public_keys(&self) -> Vec<PublicKey> {
-        self.held.iter().map(|held| held.public.clone()).collect()
+    pub fn public_keys(&self) -> &[PublicKey] {
+        &self.public
     }
 
     /// What tokens name as their issuer.
@@ -151,22 +148,22 @@ impl Signer {
     }
 
     fn sign(&self, kind: &str, kid: &str, claims: &Claims) -> Option<String> {
-        let held = self.held.iter().find(|held| held.public.kid == kid)?;
+        let held = self.public.iter().zip(&self.private).find(|(public, _)| public.kid == kid)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(kind.to_owned());
         header.kid = Some(kid.to_owned());
-        jsonwebtoken::encode(&header, claims, &held.key).ok()
+        jsonwebtoken::encode(&header, claims, held.1).ok()
     }
 }
 
 /// The keys of a file.
-fn read(pem: &str) -> Result<Vec<Held>, BadKey> {
-    let held: Vec<Held> =
-        blocks(pem).iter().map(|block| read_one(block)).collect::<Result<_, _>>()?;
-    let kids: BTreeSet<&str> = held.iter().map(|held| held.public.kid.as_str()).collect();
-    match held.len() {
+fn read(pem: &str) -> Result<(Vec<EncodingKey>, Vec<PublicKey>), BadKey> {
+    let read = blocks(pem).into_iter().map(read_one);
+    let (private, public): (Vec<_>, Vec<_>) = read.collect::<Result<_, _>>()?;
+    let kids: BTreeSet<&str> = public.iter().map(|key| key.kid.as_str()).collect();
+    match public.len() {
         0 => Err(BadKey("there is none".to_owned())),
-        1..=HELD_MAX if kids.len() == held.len() => Ok(held),
+        1..=HELD_MAX if kids.len() == public.len() => Ok((private, public)),
         1..=HELD_MAX => Err(BadKey("one is there twice".to_owned())),
         many => Err(BadKey(format!("there are {many}, of at most {HELD_MAX}"))),
     }
@@ -185,10 +182,11 @@ pub fn blocks(pem: &str) -> Vec<&str> {
 
 /// The name of the key in one PEM block.
 pub fn kid(block: &str) -> Result<String, BadKey> {
-    Ok(read_one(block)?.public.kid)
+    let (_, public) = read_one(block)?;
+    Ok(public.kid)
 }
 
-fn read_one(block: &str) -> Result<Held, BadKey> {
+fn read_one(block: &str) -> Result<(EncodingKey, PublicKey), BadKey> {
     let bad = |why: &str| BadKey(why.to_owned());
     let body: String = block
         .lines()
@@ -200,7 +198,7 @@ fn read_one(block: &str) -> Result<Held, BadKey> {
     let pair = pair.map_err(|_| bad("one is no Ed25519 key"))?;
     let x: [u8; 32] =
         pair.public_key().as_ref().try_into().map_err(|_| bad("a public key is not 32 bytes"))?;
-    Ok(Held { key: EncodingKey::from_ed_der(&der), public: PublicKey { kid: thumbprint(&x), x } })
+    Ok((EncodingKey::from_ed_der(&der), PublicKey { kid: thumbprint(&x), x }))
 }
 
 /// The JWK thumbprint (RFC 7638, with RFC 8037's members): a name that the key itself gives.
@@ -218,7 +216,7 @@ mod tests {
     fn a_file_holds_some_keys_and_each_signs_what_names_it() {
         let (one, two) = (generate().unwrap(), generate().unwrap());
         let signer = Signer::new(&format!("{one}\n{two}"), "anteroom".to_owned(), None).unwrap();
-        let kids: Vec<String> = signer.public_keys().into_iter().map(|key| key.kid).collect();
+        let kids: Vec<String> = signer.public_keys().iter().map(|key| key.kid.clone()).collect();
         assert_eq!(kids, [kid(&one).unwrap(), kid(&two).unwrap()]);
         let queue = QueueId::parse("demo").unwrap();
         let grant = |kid: &str| Grant {
@@ -233,8 +231,7 @@ mod tests {
         for kid in &kids {
             let token = signer.token(&queue, VisitorId([2; 16]), &grant(kid)).unwrap();
             let keys = signer.public_keys();
-            let verified =
-                crate::wire::token::verify(&token, TOKEN_TYPE, &keys, "anteroom", "demo");
+            let verified = crate::wire::token::verify(&token, TOKEN_TYPE, keys, "anteroom", "demo");
             assert_eq!(verified.map(|claims| claims.jti), Ok(Id([1; 16])));
             let head = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
             assert!(String::from_utf8(head).unwrap().contains(kid));

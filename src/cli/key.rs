@@ -80,7 +80,10 @@ pub fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
                 was_there || !queues.is_empty(),
                 "neither the file nor a queue has the key {kid}"
             );
-            let text = format!("taken out of the file and of {} queues", queues.len());
+            let text = match queues.as_slice() {
+                [] => "taken out of the file; no queue had it".to_owned(),
+                queues => format!("taken out, also of the queues {}", queues.join(", ")),
+            };
             common.say(&json!({ "kid": kid, "queues": queues }), &text);
         }
     }

@@ -11,50 +11,63 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The log's time on this machine: a time that the log's server stated, and what the monotonic
-/// clock has counted since it arrived. It lags the server by at most the way here. It leads it only
-/// where the server's clock was set back or runs slower, and only until the next answer; the
-/// machine's own wall clock has no part in it.
+/// The log's time on this machine: a time that was stated, and what the monotonic clock has counted since
+/// then. It goes on evenly while servers with other clocks take turns; the machine's own wall clock has
+/// no part in it.
 #[derive(Clone, Copy, Debug)]
 pub struct LogClock {
     stated: At,
-    heard: Instant,
+    /// What the machine's clock had counted then, in nanoseconds.
+    heard: i64,
+}
+
+/// What the machine has counted since it began, in nanoseconds. Other than [`monotonic`] it goes on while
+/// the machine sleeps, when servers elsewhere did not.
+fn counted() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
 
 impl LogClock {
-    /// A clock that starts from a time that the server just stated.
+    /// A clock that starts from a time that was just stated.
     pub fn new(stated: At) -> Self {
-        Self { stated, heard: monotonic() }
+        Self { stated, heard: counted() }
+    }
+
+    /// A clock that starts from a time that was stated in an answer which came then: it is behind by the
+    /// answer's way, and never ahead.
+    pub fn since(stated: At, heard: Instant) -> Self {
+        let passed = i64::try_from(monotonic().duration_since(heard).as_nanos());
+        Self { stated, heard: counted().saturating_sub(passed.unwrap_or(i64::MAX)) }
     }
 
     /// The log's time now.
     pub fn now(&self) -> At {
-        let elapsed = monotonic().duration_since(self.heard).as_nanos();
-        At(self.stated.0.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)))
+        At(self.stated.0.saturating_add(counted() - self.heard))
     }
 
-    /// The server stated this time in its answer to a question that was asked then. Its clock can't
-    /// be further than that and all that has passed since. Gives by how many nanoseconds the two
-    /// clocks have come to differ: more than 0 where the server's went ahead, less where it was set
-    /// back.
-    pub fn hear_answer(&mut self, stated: At, asked: Instant) -> i64 {
+    /// A server's clock, as the log's time, said so in its answer to a question that was asked then. It is
+    /// followed, by `step` nanoseconds at most, where it is no further from what was counted than `most`, the
+    /// time of the answer's way not counted: a clock that was set, or is another server's, is not. Gives
+    /// by how many nanoseconds they are apart then, and 0 where it was followed.
+    pub fn follow(&mut self, stated: At, asked: Instant, most: i64, step: i64) -> i64 {
         let passed = i64::try_from(monotonic().duration_since(asked).as_nanos());
         let latest = At(stated.0.saturating_add(passed.unwrap_or(i64::MAX)));
         let counted = self.now();
-        if counted > latest {
-            *self = Self::new(stated);
-            latest.since(counted)
-        } else {
-            self.hear(stated);
-            stated.since(counted).max(0)
+        let apart = stated.since(counted).max(0) + latest.since(counted).min(0);
+        if apart.abs() > most {
+            return apart;
         }
+        if apart != 0 {
+            // Behind by the answer's way rather than ahead.
+            self.set(At(counted.0 + stated.since(counted).clamp(-step, step)));
+        }
+        0
     }
 
-    /// The server just stated this time; it counts when it is ahead of what was counted.
-    pub fn hear(&mut self, stated: At) {
-        if stated > self.now() {
-            *self = Self::new(stated);
-        }
+    /// It is this time now, as whoever knows it has just said.
+    pub fn set(&mut self, now: At) {
+        *self = Self::new(now);
     }
 }
 
@@ -80,17 +93,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_clock_that_was_set_is_followed_and_told() {
-        const HOUR: i64 = 3_600_000_000_000;
-        let mut clock = LogClock::new(At(2 * HOUR));
+    fn a_servers_clock_is_followed_while_it_goes_evenly_and_not_when_it_jumps() {
         const SECOND: i64 = 1_000_000_000;
-        assert!(clock.hear_answer(At(2 * HOUR), monotonic()).abs() < SECOND);
-        assert!(clock.now() >= At(2 * HOUR));
-        assert!((clock.hear_answer(At(HOUR), monotonic()) + HOUR).abs() < SECOND);
-        assert!(clock.now() >= At(HOUR) && clock.now() < At(2 * HOUR));
-        // An old frame says nothing of how far the clock is now.
-        clock.hear(At(0));
-        assert!(clock.now() >= At(HOUR));
-        assert!((clock.hear_answer(At(3 * HOUR), monotonic()) - 2 * HOUR).abs() < SECOND);
+        let is_near = |clock: &LogClock, at: i64| clock.now().since(At(at)).abs() < SECOND / 2;
+        let mut clock = LogClock::new(At(1_000 * SECOND));
+        assert_eq!(clock.follow(At(1_001 * SECOND), monotonic(), 2 * SECOND, SECOND), 0);
+        assert!(is_near(&clock, 1_001 * SECOND));
+        assert_eq!(clock.follow(At(1_000 * SECOND), monotonic(), 2 * SECOND, SECOND), 0);
+        assert!(is_near(&clock, 1_000 * SECOND));
+        assert_eq!(clock.follow(At(1_002 * SECOND), monotonic(), 2 * SECOND, SECOND / 1_000), 0);
+        assert!(is_near(&clock, 1_000 * SECOND), "only step by step");
+        let apart = clock.follow(At(1_300 * SECOND), monotonic(), 2 * SECOND, SECOND);
+        assert!((apart - 300 * SECOND).abs() < SECOND && is_near(&clock, 1_000 * SECOND));
+        let apart = clock.follow(At(700 * SECOND), monotonic(), 2 * SECOND, SECOND);
+        assert!((apart + 300 * SECOND).abs() < SECOND && is_near(&clock, 1_000 * SECOND));
+        clock.set(At(700 * SECOND));
+        assert!(is_near(&clock, 700 * SECOND));
     }
 }

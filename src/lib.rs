@@ -27,6 +27,7 @@
 //! | [`audit`] | replay a log and judge it |
 //! | [`up`] | the supervisor: everything on one machine |
 //! | [`cli`] | what can be said to the program |
+//! | [`switchboard`] | the command that was given, and the role that it runs |
 //! | [`config`] [`clock`] [`ids`] [`http`] [`scheduling`] [`shutdown`] [`telemetry`] | one door each to the outside |
 //!
 //! `queue` uses nothing; `wire` and the doors use `queue`; `log` uses those; the roles use all of
@@ -41,7 +42,10 @@
 //! - A decision is fenced on the decision before it. Whether something is done is read from the
 //!   fold, after the entry came back; never from the answer to an append.
 //! - Nodes decide nothing and keep nothing. A projector writes nothing into the log.
-//! - Decisions about people use the log's time only, never a machine's wall clock.
+//! - Decisions about people use the log's time only, never a machine's wall clock. Each says what time it
+//!   is, so that it goes on evenly whichever server stamps the entry.
+//! - A node's word about its own past is no news: it loses against what came after.
+//! - What an entry meant when it was written it means for good: new rules need a new level.
 //! - A frame of the feed does not grow with the number of people who wait.
 //! - Tokens and connection ids are never in the log, in a line of it, or in an address.
 //!
@@ -54,6 +58,7 @@
 //!
 //! **Reconnect.** The connection id is verified without a look-up; a seat on this node is taken over
 //! (`node/hall/seats`), otherwise a projector is asked (`node/lookups`) and `reconnected` is written.
+//! When it comes back, or does not, [`queue::seat`] says whether the seat is kept.
 //!
 //! **Admit.** Of several workers one decides (`admission/turn`), and the others stand by with a hot fold.
 //! `admission/worker` folds the log; [`queue::admit::decide`] says who is due; the entry is
@@ -78,6 +83,7 @@ pub mod admission;
 pub mod audit;
 pub mod up;
 pub mod cli;
+pub mod switchboard;
 pub mod config;
 pub mod clock;
 pub mod ids;

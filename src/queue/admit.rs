@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::queue::event::{
-    At, Configured, Facts, Jti, NodeId, ReleaseReason, Released, Setting, State, Ticket, VisitorId,
+    At, Configured, Facts, Jti, NodeId, Presence, ReleaseReason, Released, Setting, State, Ticket,
+    VisitorId,
 };
 use crate::queue::line::Line;
-use crate::queue::places::Places;
 use crate::queue::policy::Absent;
 
 /// Grants in one entry: the log's answer to one is awaited before the next is decided, and a
@@ -41,15 +41,25 @@ pub enum Idle {
     Full,
     /// The rate allows the next one at this time.
     Rate(At),
+    /// It is being found out who is here, until this time.
+    CallingRoll(At),
 }
+
+/// After a time in which nobody's presence was written down nodes say anew who is here. Whoever is said
+/// first must not overtake, so nobody is let in for so many seconds.
+const ROLL_CALL_SECONDS: u32 = 5;
 
 /// What is due at `now`, one entry's worth. `now` is a time that the log's clock has reached.
 pub fn decide(line: &Line, now: At) -> Due {
     by_time(line, now).map_or_else(|| admissions(line, now), Due::Facts)
 }
 
-/// What time alone brings: opening and closing, and whose time is over.
+/// What time alone brings: opening and closing, and whose time is over. While the log's time stands still
+/// it is not known since when somebody is absent: any decision, which says the time, comes first.
 pub fn by_time(line: &Line, now: At) -> Option<Facts> {
+    if line.time().is_withheld() {
+        return None;
+    }
     by_schedule(line, now)
         .or_else(|| expired(line, now))
         .or_else(|| lapsed(line, now))
@@ -61,9 +71,12 @@ pub fn admissions(line: &Line, now: At) -> Due {
     if line.state() != State::Open {
         return Due::Nothing(Idle::NotOpen);
     }
-    let in_turn = in_turn(line);
-    if in_turn.is_empty() {
+    let mut in_turn = in_turn(line).peekable();
+    if in_turn.peek().is_none() {
         return Due::Nothing(Idle::NobodyHere);
+    }
+    if let Some(called) = roll_call(line, now) {
+        return Due::Nothing(Idle::CallingRoll(called));
     }
     let room = room(line);
     if room == 0 {
@@ -74,7 +87,7 @@ pub fn admissions(line: &Line, now: At) -> Due {
         Err(due) => return Due::Nothing(Idle::Rate(due)),
     };
     let many = allowed.min(room).min(GRANTS_PER_ENTRY_MAX);
-    let first = in_turn.iter().take(many);
+    let first = in_turn.take(many);
     Due::Admit(first.filter_map(|ticket| Some(line.place(ticket)?.visitor)).collect())
 }
 
@@ -108,22 +121,35 @@ fn by_schedule(line: &Line, now: At) -> Option<Facts> {
     Some(Facts::Configured(vec![Configured { by: SCHEDULE.to_owned(), what }]))
 }
 
-/// Whose turn may come: who waits and is here, or whoever waits where the absent are let in unseen.
-fn in_turn(line: &Line) -> &Places {
-    match line.policy().absent {
-        Absent::Hold => line.present(),
-        Absent::Admit => line.waiting(),
-    }
+/// Whose turn may come, in order: who waits and is here, or whoever waits where the absent are let in
+/// unseen. Someone absent who has missed a turn already is passed over until they come.
+fn in_turn(line: &Line) -> impl Iterator<Item = Ticket> + '_ {
+    let unseen = match line.policy().absent {
+        Absent::Hold => None,
+        Absent::Admit => Some(line.waiting().iter()),
+    };
+    let present = unseen.is_none().then(|| line.present().iter());
+    let may_be_unseen = |ticket: &Ticket| {
+        line.place(*ticket).is_some_and(|place| place.absent().is_none() || place.misses() == 0)
+    };
+    let unseen = unseen.into_iter().flatten().filter(may_be_unseen);
+    present.into_iter().flatten().chain(unseen)
+}
+
+/// Until when it is being found out who is here, if it is.
+fn roll_call(line: &Line, now: At) -> Option<At> {
+    let presence = line.presence();
+    let called = presence.since.plus_seconds(ROLL_CALL_SECONDS);
+    (presence.state == Presence::On && now < called).then_some(called)
 }
 
 fn expired(line: &Line, now: At) -> Option<Facts> {
-    let grace = line.policy().reconnect_seconds;
+    if roll_call(line, now).is_some() {
+        return None;
+    }
     let running = line.graces().running(now);
-    let over = line
-        .graces()
-        .longest_absent()
-        .take_while(|(since, _)| since.plus_seconds(grace) <= running)
-        .filter(|(since, ticket)| is_absent_since(line, *ticket, *since));
+    let over = line.graces().over(running, line.policy().reconnect_seconds);
+    let over = over.filter(|(since, ticket)| is_absent_since(line, *ticket, *since));
     // A set: who went, came back and went again at one moment is noted twice.
     let mut noted = BTreeSet::new();
     for grace in over {
@@ -139,27 +165,34 @@ fn expired(line: &Line, now: At) -> Option<Facts> {
 
 fn is_absent_since(line: &Line, ticket: Ticket, since: At) -> bool {
     line.waiting().contains(ticket)
-        && line.place(ticket).is_some_and(|place| place.absent == Some(since))
+        && line.place(ticket).is_some_and(|place| place.absent() == Some(since))
 }
 
 fn lapsed(line: &Line, now: At) -> Option<Facts> {
-    released(line, line.graces().running(now), line.unused().iter(), ReleaseReason::Lapsed)
+    let running = line.graces().running(now);
+    let reason = |ticket| match line.has_missed_turn(ticket, running) {
+        true => ReleaseReason::Missed,
+        false => ReleaseReason::Lapsed,
+    };
+    released(line, running, line.unused().iter(), reason)
 }
 
 fn over(line: &Line, now: At) -> Option<Facts> {
-    released(line, now, line.inside().iter(), ReleaseReason::SessionOver)
+    released(line, now, line.inside().iter(), |_| ReleaseReason::SessionOver)
 }
 
 fn released<'a>(
     line: &Line,
     now: At,
     deadlines: impl Iterator<Item = &'a (At, Ticket)>,
-    reason: ReleaseReason,
+    reason: impl Fn(Ticket) -> ReleaseReason,
 ) -> Option<Facts> {
     let released: Vec<Released> = deadlines
         .take_while(|(deadline, _)| *deadline <= now)
-        .filter_map(|(_, ticket)| Some((line.place(*ticket)?.visitor, line.grant(*ticket)?.jti)))
-        .map(|(visitor, jti)| release(visitor, jti, reason))
+        .filter_map(|(_, ticket)| {
+            let (place, grant) = line.place(*ticket).zip(line.grant(*ticket))?;
+            Some(release(place.visitor, grant.jti, reason(*ticket)))
+        })
         .take(DECISIONS_PER_ENTRY_MAX)
         .collect();
     (!released.is_empty()).then_some(Facts::Released(released))

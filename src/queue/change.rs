@@ -9,7 +9,7 @@ pub struct Change {
     /// Visitors who joined.
     pub joined: Joins,
     /// Visitors who became present, and on which socket.
-    pub came: Vec<(Ticket, Socket)>,
+    pub came: Vec<Came>,
     /// Visitors who became absent.
     pub went: Vec<Ticket>,
     /// Visitors who were let in.
@@ -18,8 +18,13 @@ pub struct Change {
     pub entered: Vec<Ticket>,
     /// Visitors whose place ended, and how.
     pub ended: Vec<(Ticket, End)>,
-    /// Absent visitors whose grace starts only now, after an outage.
-    pub prolonged: Vec<Ticket>,
+    /// Visitors who missed their turn and wait again.
+    pub missed: Vec<Ticket>,
+    /// Visitors of whom something else is different, which no node has to know: since when they are
+    /// absent, or whether they are taken to be.
+    pub restated: Vec<Ticket>,
+    /// How the log's time was shifted by what a decision said of it.
+    pub shifted: Option<Shift>,
     /// Nodes declared lost.
     pub lost: Vec<NodeId>,
     /// Whether policy, state, reason or keys are different now.
@@ -28,6 +33,26 @@ pub struct Change {
     pub void: Vec<(usize, VoidFact)>,
     /// Why the whole entry counts nowhere.
     pub void_entry: Option<VoidEntry>,
+}
+
+/// One visitor who became present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// Who.
+    pub ticket: Ticket,
+    /// On which socket.
+    pub socket: Socket,
+}
+
+/// A shift of the log's time: the servers' clocks and the one who decided did not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// What was added to store times before, and is from now on, in nanoseconds.
+    pub from: i64,
+    /// The same from now on.
+    pub to: i64,
+    /// The outage that it comes to, in nanoseconds.
+    pub outage: i64,
 }
 
 /// The outcome of a `joined` entry.
@@ -60,6 +85,22 @@ pub enum VoidFact {
     Ended,
     /// No fact was ever written by that node.
     UnknownNode,
+    /// The visitor came elsewhere after what the node knew that asserts them.
+    CameElsewhere,
+    /// The visitor's client has opened a newer socket.
+    OlderSocket,
+    /// The place was carried to another hand.
+    Carried,
+    /// The place is not in that hand yet.
+    HandAhead,
+    /// An assertion rests on an entry that was not there yet.
+    BasisAhead,
+    /// Nobody's presence is written down at the moment.
+    PresenceOff,
+    /// The visitor never saw their turn, and is to have another.
+    Missed,
+    /// The visitor saw their turn, or has missed as many as they may.
+    NotMissed,
 }
 
 /// Why an entry counts nowhere.
@@ -71,4 +112,6 @@ pub enum VoidEntry {
     WrongPrev,
     /// `basis` is not between `prev` and the entry itself.
     WrongBasis,
+    /// It would raise the log to a level that is not the next one.
+    WrongLevel,
 }

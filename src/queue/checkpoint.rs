@@ -1,10 +1,11 @@
 //! A line taken apart for a store, and put together again.
 
-use crate::queue::event::{At, NodeId, PublicKey, Seq, State, Ticket};
-use crate::queue::line::{Follows, Line};
+use crate::queue::event::{At, Level, NodeId, PublicKey, SecretId, Seq, State, Ticket};
+use crate::queue::line::{Follows, Line, Presence};
 use crate::queue::place::{Grant, Place, Standing};
 use crate::queue::policy::Policy;
 use crate::queue::presence::Graces;
+use crate::queue::time::LogTime;
 
 /// What a fold keeps besides its places: with them, enough to go on from here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub struct Head {
     pub tickets: u64,
     /// The last entry applied.
     pub seq: Seq,
+    /// The rules in force.
+    pub level: Level,
     /// Its time.
-    pub at: At,
+    pub time: LogTime,
     /// The last entry on an admission subject.
     pub last_decision: Seq,
     /// The policy.
@@ -25,12 +28,18 @@ pub struct Head {
     pub state: State,
     /// What visitors are told about it.
     pub reason: Option<String>,
+    /// The secret that visitors' names come of.
+    pub secret: Option<SecretId>,
+    /// Whether it is written down who comes and goes.
+    pub presence: Presence,
     /// The public keys.
     pub keys: Vec<PublicKey>,
     /// The nodes, by their number.
     pub nodes: Vec<NodeId>,
     /// Nanoseconds of outage.
     pub outages: i64,
+    /// Graces that are longer than the policy's: up to which running time, and how many seconds.
+    pub longer_graces: Vec<(At, u32)>,
     /// When the next grant is due.
     pub next_due: At,
 }
@@ -41,15 +50,19 @@ impl Line {
         Head {
             tickets: self.places.len() as u64,
             seq: self.seq,
-            at: self.at,
+            level: self.level,
+            time: self.time,
             last_decision: self.last_decision,
             policy: self.policy.clone(),
             follows: self.follows,
             state: self.state,
             reason: self.reason.clone(),
+            secret: self.secret,
+            presence: self.presence,
             keys: self.keys.clone(),
             nodes: self.nodes.ids().to_vec(),
             outages: self.graces.outages(),
+            longer_graces: self.graces.longer().to_vec(),
             next_due: self.next_due,
         }
     }
@@ -62,12 +75,15 @@ impl Line {
     ) -> Option<Self> {
         let mut line = Self {
             seq: head.seq,
-            at: head.at,
+            level: head.level,
+            time: head.time,
             last_decision: head.last_decision,
             policy: head.policy,
             follows: head.follows,
             state: head.state,
             reason: head.reason,
+            secret: head.secret,
+            presence: head.presence,
             keys: head.keys,
             next_due: head.next_due,
             ..Self::default()
@@ -82,7 +98,7 @@ impl Line {
         for (place, grant) in places {
             line.restore_place(place, grant, &mut absent)?;
         }
-        line.graces = Graces::restore(head.outages, absent);
+        line.graces = Graces::restore(head.outages, head.longer_graces, absent);
         (line.places.len() as u64 == head.tickets).then_some(line)
     }
 
@@ -101,7 +117,7 @@ impl Line {
         match (place.standing, &grant) {
             (Standing::Waiting, None) => {
                 self.waiting.insert(ticket);
-                match place.absent {
+                match place.absent() {
                     Some(since) => absent.push((since, ticket)),
                     None => {
                         self.present.insert(ticket);
@@ -126,7 +142,7 @@ impl Line {
             self.grants.insert(ticket, grant);
         }
         self.places.push(place);
-        if place.absent.is_none() && self.is_held_or_waited_for(ticket) {
+        if place.absent().is_none() && self.is_held_or_waited_for(ticket) {
             self.nodes.took(place.node);
         }
         Some(())

@@ -3,8 +3,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::queue::event::{At, Seq, State, Ticket};
-use crate::queue::line::{End, FOLD_VERSION, Grant, Line, Place, Standing};
+use crate::queue::event::{At, Presence, Seq, State, Ticket};
+use crate::queue::line::{End, Grant, Line, Place, Standing};
 use crate::queue::policy::{Absent, Policy};
 
 /// SHA-256 over everything that the log held up to a sequence, entry by entry.
@@ -27,24 +27,33 @@ impl Chain {
     }
 }
 
-/// SHA-256 of the state, whole: a label with the fold's version, the sequence, then the state in
-/// the encoding that this file is. Numbers are big endian; texts and lists have their length (u32)
+/// SHA-256 of the state, whole: a label with the log's level, the sequence, then the state in
+/// the encoding that this file is and that the level has for good. Numbers are big endian; texts and lists have their length (u32)
 /// in front; what may be missing is a byte 0, or 1 and the value. What follows from these fields
 /// (the index, the bitmaps, the queues of deadlines) is not hashed again.
 pub fn digest(line: &Line) -> [u8; 32] {
     let mut out = Canonical(Sha256::new());
-    out.text(&format!("anteroom line {FOLD_VERSION}"));
     let head = line.head();
+    out.text(&format!("anteroom line {}", head.level));
     out.u64(head.seq.0);
-    out.at(head.at);
+    out.at(head.time.now);
+    out.at(At(head.time.shift));
+    out.at(head.time.decided);
     out.u64(head.last_decision.0);
     out.policy(&head.policy);
     out.maybe(head.follows, |out, follows| {
         out.u32(follows.per_minute);
         out.at(follows.at);
     });
+    out.list(&head.longer_graces, |out, (until, seconds)| {
+        out.at(*until);
+        out.u32(*seconds);
+    });
+    out.u8(presence_code(head.presence.state));
+    out.at(head.presence.since);
     out.u8(state_code(head.state));
     out.maybe(head.reason.as_deref(), Canonical::text);
+    out.maybe(head.secret, |out, secret| out.raw(&secret.0));
     out.list(&head.keys, |out, key| {
         out.text(&key.kid);
         out.raw(&key.x);
@@ -105,6 +114,10 @@ impl Canonical {
         }
     }
 
+    fn u16(&mut self, value: u16) {
+        self.raw(&value.to_be_bytes());
+    }
+
     fn list<T>(&mut self, values: &[T], write: impl Fn(&mut Self, &T)) {
         self.len(values.len());
         for value in values {
@@ -121,11 +134,8 @@ impl Canonical {
         self.u32(policy.session_seconds);
         self.u32(policy.reconnect_seconds);
         self.u8(absent_code(policy.absent));
-        self.maybe(policy.max_waiting, Self::u32);
-        self.maybe(policy.target.as_deref(), Self::text);
-        self.list(&policy.allowed_origins, |out, origin| out.text(origin));
-        self.maybe(policy.title.as_deref(), Self::text);
-        self.maybe(policy.content.as_deref(), Self::text);
+        self.u8(policy.missed_turns);
+        self.text(&policy.door);
     }
 
     fn place(&mut self, place: &Place) {
@@ -134,7 +144,12 @@ impl Canonical {
         self.u64(place.came.0);
         self.u32(place.node.0);
         self.u64(place.socket);
-        self.maybe(place.absent, Self::at);
+        self.u32(place.opened);
+        self.u32(place.hand);
+        self.u16(place.returns);
+        self.u8(place.misses());
+        self.u8(place.lane());
+        self.maybe(place.absent(), Self::at);
         self.u8(standing_code(place.standing));
     }
 
@@ -161,6 +176,19 @@ fn absent_code(absent: Absent) -> u8 {
         Absent::Hold => 0,
         Absent::Admit => 1,
     }
+}
+
+/// The number that stands for whether it is written down who comes and goes, for good.
+pub fn presence_code(presence: Presence) -> u8 {
+    match presence {
+        Presence::On => 0,
+        Presence::Off => 1,
+    }
+}
+
+/// Whether it is written down who comes and goes, by its number.
+pub fn presence_of_code(code: u8) -> Option<Presence> {
+    [Presence::On, Presence::Off].into_iter().find(|presence| presence_code(*presence) == code)
 }
 
 /// The number that stands for a state, for good.

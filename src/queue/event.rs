@@ -17,6 +17,7 @@ pub struct Ticket(pub u32);
 pub struct At(pub i64);
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_MILLI: i64 = 1_000_000;
 
 impl At {
     /// This point moved by whole seconds.
@@ -73,9 +74,18 @@ id!(
     /// One grant, and the token and the pass that come of it (a UUID).
     Jti
 );
+id!(
+    /// The secret of a queue, by its name (a UUID). It says nothing about the secret.
+    SecretId
+);
+
+id!(
+    /// One process of an admission worker (a UUID, new at each start).
+    WorkerId
+);
 
 /// A socket: the node that holds it and the node's own counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Socket {
     /// Who holds it.
     pub node: NodeId,
@@ -83,17 +93,46 @@ pub struct Socket {
     pub number: u64,
 }
 
+/// The rules that a log is read by, counted up: each holds for the entries behind the one that
+/// raised the log to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(pub u16);
+
+impl Level {
+    /// The level at which every log begins. (The one before it was never released.)
+    pub const FIRST: Self = Self(2);
+    /// The newest that this program knows, and the highest `v` that it writes.
+    pub const NEWEST: Self = Self(2);
+
+    /// The one that a log can be raised to from here.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// What one message of the log says, after reading. Most hold many facts, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// Visitors took a place, in this order.
-    Joined(Seated),
+    Joined(Joined),
     /// Visitors are present (again), here.
-    Reconnected(Seated),
+    Reconnected(Reconnected),
     /// These sockets are gone.
-    Disconnected(Seated),
+    Disconnected(Disconnected),
     /// Visitors gave their place up.
-    Left(Vec<VisitorId>),
+    Left(Vec<Left>),
     /// What admission decided.
     Decided(Decision),
     /// A message that no reader may believe. It still has its place in the log, and when it stands
@@ -104,13 +143,96 @@ pub enum Entry {
     },
 }
 
-/// Visitors and the sockets that they are on, all of one node.
+/// Visitors who took a place, all by one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seated {
+pub struct Joined {
+    /// The node that wrote the entry.
+    pub node: NodeId,
+    /// Who, in the order of the entry.
+    pub visitors: Vec<Join>,
+}
+
+/// One visitor who took a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Who.
+    pub visitor: VisitorId,
+    /// The node's number for their socket.
+    pub socket: u64,
+    /// Which of the sockets that their client opened this is, from 1; 0 when it did not say.
+    pub opened: u32,
+    /// Their lane; 0 where there are none.
+    pub lane: u8,
+    /// Whose word the visitor's name rests on, where the entry says so.
+    pub by: Option<JoinedBy>,
+    /// A tag of their network, where the entry has one.
+    pub net: Option<[u8; 8]>,
+}
+
+impl Join {
+    /// A visitor of whom nothing is said but the socket.
+    pub fn plain(visitor: VisitorId, socket: u64) -> Self {
+        Self { visitor, socket, opened: 0, lane: 0, by: None, net: None }
+    }
+}
+
+/// Whose word a visitor's name rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinedBy {
+    /// A key that their browser made.
+    Key,
+    /// Who they signed in as.
+    Subject,
+}
+
+/// Visitors who are present (again), all at one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconnected {
+    /// The node that wrote the entry.
+    pub node: NodeId,
+    /// Up to which entry the node had been told what became of these seats, where it asserts seats
+    /// that it has had. None where each of these visitors has just come.
+    pub basis: Option<Seq>,
+    /// Who, in the order of the entry.
+    pub visitors: Vec<Return>,
+}
+
+/// One visitor who is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// Who.
+    pub visitor: VisitorId,
+    /// The node's number for their socket.
+    pub socket: u64,
+    /// Which of the sockets that their client opened this is, from 1; 0 when it did not say.
+    pub opened: u32,
+    /// Whose hand the place is in: counted up each time that it is carried to another device.
+    pub hand: u32,
+}
+
+impl Return {
+    /// A visitor of whom nothing is said but the socket.
+    pub fn plain(visitor: VisitorId, socket: u64) -> Self {
+        Self { visitor, socket, opened: 0, hand: 0 }
+    }
+}
+
+/// Sockets that are gone, all of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnected {
     /// The node that wrote the entry.
     pub node: NodeId,
     /// Visitor and socket number, in the order of the entry.
     pub visitors: Vec<(VisitorId, u64)>,
+}
+
+/// One visitor who gave the place up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Who.
+    pub visitor: VisitorId,
+    /// The hand by which they had it.
+    pub hand: u32,
 }
 
 /// An entry of the admission worker.
@@ -120,15 +242,38 @@ pub struct Decision {
     pub prev: Seq,
     /// The last entry that the worker had folded when it decided.
     pub basis: Seq,
+    /// What time the worker took it to be, in milliseconds since 1970.
+    pub now: Millis,
+    /// Who decided.
+    pub worker: WorkerId,
     /// What was decided.
     pub facts: Facts,
+}
+
+/// Milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// This point to the nanosecond; one that no such number reaches is the last that it does.
+    pub fn at(self) -> At {
+        At(i64::try_from(self.0).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI))
+    }
+}
+
+impl From<At> for Millis {
+    fn from(at: At) -> Self {
+        Self(u64::try_from(at.0 / NANOS_PER_MILLI).unwrap_or(0))
+    }
 }
 
 /// Decisions of one kind, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Facts {
-    /// Policy, state, keys or an outage.
+    /// Policy, state, keys, an outage and the like.
     Configured(Vec<Configured>),
+    /// The log's level, and who raised it. The entry has no facts.
+    Raised(Level, String),
     /// Visitors are let in.
     Admitted(Vec<Admitted>),
     /// Grants were used.
@@ -148,6 +293,7 @@ impl Facts {
     pub fn len(&self) -> usize {
         match self {
             Self::Configured(facts) => facts.len(),
+            Self::Raised(..) => 1,
             Self::Admitted(facts) => facts.len(),
             Self::Redeemed(facts) => facts.len(),
             Self::Released(facts) => facts.len(),
@@ -195,6 +341,22 @@ pub enum Setting {
         /// Whole seconds.
         seconds: u32,
     },
+    /// Whether it is written down who comes and goes.
+    Presence(Presence),
+    /// The secret that visitors' names come of.
+    Secret(SecretId),
+    /// Nothing but the time, which the entry says.
+    Time,
+}
+
+/// Whether it is written down who comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// As ever.
+    #[default]
+    On,
+    /// Not while the log has no room for it: whoever waits is taken to be present.
+    Off,
 }
 
 /// Whether a queue lets people in.
@@ -246,7 +408,7 @@ pub struct Redeemed {
     pub kid: String,
     /// For how many seconds the pass is good.
     pub seconds: u32,
-    /// SHA-256 of the request's idempotency key, where it had one.
+    /// A MAC of the request's idempotency key, where it had one.
     pub key: Option<[u8; 32]>,
 }
 
@@ -272,6 +434,8 @@ pub enum ReleaseReason {
     SessionOver,
     /// The grant was not used in time.
     Lapsed,
+    /// The grant was not used in time, and its visitor never saw it: they wait again.
+    Missed,
 }
 
 /// One visitor was taken out.

@@ -107,7 +107,7 @@ fn hash(visitor: VisitorId) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::event::Seq;
+    use crate::queue::event::{Join, Seq};
     use crate::queue::presence::NodeIndex;
 
     #[test]
@@ -118,7 +118,8 @@ mod tests {
         for number in 0..10_000 {
             assert_eq!(index.find(visitor(number), &places), None);
             index.insert(visitor(number), Ticket(number));
-            places.push(Place::stored(visitor(number), Seq(1), Seq(1), (NodeIndex(0), 0)));
+            let join = Join::plain(visitor(number), 0);
+            places.push(Place::new(&join, Seq(1), NodeIndex(0)));
         }
         for number in 0..10_000 {
             assert_eq!(index.find(visitor(number), &places), Some(Ticket(number)));

@@ -1,7 +1,8 @@
 //! The line: what all facts so far come to.
 //!
 //! [`Line::apply`] is the only way this state changes, live and on replay. It never fails: a fact
-//! that may not count counts nowhere and is named in the [`Change`].
+//! that may not count counts nowhere and is named in the [`Change`]. What comes and goes is in
+//! `attendance`, what was decided in `decisions`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -10,9 +11,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::queue::event;
 use crate::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed,
-    ReleaseReason, Released, Removed, Seated, Seq, Setting, Socket, State, Ticket, VisitorId,
+    At, Decision, Entry, Level, PublicKey, SecretId, Seq, State, Ticket, VisitorId,
 };
 use crate::queue::grants::Grants;
 use crate::queue::index::VisitorIndex;
@@ -20,14 +21,11 @@ use crate::queue::places::Places;
 use crate::queue::policy::Policy;
 use crate::queue::presence::{Graces, Nodes};
 use crate::queue::rate::Rate;
+use crate::queue::time::LogTime;
 
-pub use crate::queue::change::{Change, Joins, VoidEntry, VoidFact};
+pub use crate::queue::change::{Came, Change, Joins, Shift, VoidEntry, VoidFact};
 pub use crate::queue::checkpoint::Head;
 pub use crate::queue::place::{End, Grant, Place, Redemption, Standing};
-
-/// Raised whenever the same log would fold to another state or another encoding of it. A store
-/// written by another version is rebuilt, and digests of different versions differ.
-pub const FOLD_VERSION: u16 = 2;
 
 /// A rate that follows the load of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +36,29 @@ pub struct Follows {
     pub at: At,
 }
 
+/// Whether it is written down who comes and goes, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Whether it is.
+    pub state: event::Presence,
+    /// The log's time when that was last changed.
+    pub since: At,
+}
+
 /// The state of one queue after the entry `seq`.
 #[derive(Debug, Default)]
 pub struct Line {
     pub(super) seq: Seq,
-    pub(super) at: At,
+    pub(super) level: Level,
+    pub(super) time: LogTime,
     pub(super) last_decision: Seq,
     pub(super) policy: Policy,
     pub(super) follows: Option<Follows>,
     pub(super) state: State,
     pub(super) reason: Option<String>,
+    pub(super) secret: Option<SecretId>,
     pub(super) keys: Vec<PublicKey>,
+    pub(super) presence: Presence,
     pub(super) places: Vec<Place>,
     pub(super) index: VisitorIndex,
     pub(super) grants: Grants,
@@ -65,29 +75,65 @@ pub struct Line {
 }
 
 impl Line {
-    /// Applies one entry. `seq` is the next one of the log; `at` its store time.
+    /// The level to which this entry raises the log, if it is the next one and counts. A reader that
+    /// does not know that level must not apply it, nor anything behind it.
+    pub fn raised_by(&self, entry: &Entry) -> Option<Level> {
+        let Entry::Decided(decision) = entry else { return None };
+        let event::Facts::Raised(level, _) = &decision.facts else { return None };
+        let seq = Seq(self.seq.0 + 1);
+        let counts = self.why_void(decision, seq, self.last_decision).is_none();
+        counts.then_some(*level)
+    }
+
+    /// Applies one entry. `seq` is the next one of the log; `stored` its store time.
     ///
     /// # Panics
     /// When entries don't arrive in order, without a gap: the reader of the log sees to that.
-    pub fn apply(&mut self, seq: Seq, at: At, entry: &Entry) -> Change {
+    pub fn apply(&mut self, seq: Seq, stored: At, entry: &Entry) -> Change {
         assert_eq!(seq.0, self.seq.0 + 1, "entries arrive in order and without a gap");
         self.seq = seq;
-        self.at = self.at.max(at);
         let mut change = Change::default();
+        if let Entry::Decided(decision) = entry {
+            self.decided(stored, decision, &mut change);
+            return change;
+        }
+        self.time.pass(stored);
         match entry {
-            Entry::Joined(seated) => self.join(seated, &mut change),
-            Entry::Reconnected(seated) => self.reconnect(seated, &mut change),
-            Entry::Disconnected(seated) => self.disconnect(seated, &mut change),
+            Entry::Joined(joined) => self.join(joined, &mut change),
+            Entry::Reconnected(reconnected) => self.reconnect(reconnected, &mut change),
+            Entry::Disconnected(disconnected) => self.disconnect(disconnected, &mut change),
             Entry::Left(visitors) => self.leave(visitors, &mut change),
-            Entry::Decided(decision) => self.decided(decision, &mut change),
             Entry::Void { fenced } => {
                 change.void_entry = Some(VoidEntry::Unreadable);
                 if *fenced {
                     self.last_decision = seq;
                 }
             }
+            Entry::Decided(_) => {}
         }
         change
+    }
+
+    /// Why a decision at this place counts nowhere, where `fence` is the admission entry before it.
+    pub(super) fn why_void(&self, decision: &Decision, seq: Seq, fence: Seq) -> Option<VoidEntry> {
+        if decision.prev != fence {
+            return Some(VoidEntry::WrongPrev);
+        }
+        if decision.basis < fence || decision.basis >= seq {
+            return Some(VoidEntry::WrongBasis);
+        }
+        let raised = match &decision.facts {
+            event::Facts::Raised(level, _) => Some(*level),
+            event::Facts::Configured(_)
+            | event::Facts::Admitted(_)
+            | event::Facts::Redeemed(_)
+            | event::Facts::Released(_)
+            | event::Facts::Expired(_)
+            | event::Facts::Removed(_)
+            | event::Facts::NodeLost(_) => None,
+        };
+        let is_wrong = raised.is_some_and(|level| level != self.level.next());
+        is_wrong.then_some(VoidEntry::WrongLevel)
     }
 
     /// The last entry applied.
@@ -95,9 +141,19 @@ impl Line {
         self.seq
     }
 
-    /// The time of the last entry, never going back.
+    /// The rules that are in force.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The log's time after the last entry, never going back.
     pub fn at(&self) -> At {
-        self.at
+        self.time.now
+    }
+
+    /// The log's time, and how far the servers' clocks are from it.
+    pub fn time(&self) -> &LogTime {
+        &self.time
     }
 
     /// The last entry on an admission subject: what the next decision is fenced on.
@@ -134,6 +190,16 @@ impl Line {
     /// The public keys that tokens and passes may be signed with.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
+    }
+
+    /// The secret that visitors' names come of.
+    pub fn secret(&self) -> Option<SecretId> {
+        self.secret
+    }
+
+    /// Whether it is written down who comes and goes.
+    pub fn presence(&self) -> Presence {
+        self.presence
     }
 
     /// Every place ever given, by ticket.
@@ -186,9 +252,35 @@ impl Line {
         &self.inside
     }
 
-    /// How many grants were ever made.
-    pub fn grants_len(&self) -> usize {
+    /// How many people have been let in: those who missed their turn and wait again not among them.
+    pub fn admitted(&self) -> usize {
         self.grants.len()
+    }
+
+    /// How many grants were made since the line was begun or restored, those of missed turns too.
+    pub fn grants_made(&self) -> usize {
+        self.grants.made()
+    }
+
+    /// Whether someone who was let in has missed their turn without seeing it, and is to have another:
+    /// the grant has lapsed at this running time, and they were not here since it was made.
+    pub fn has_missed_turn(&self, ticket: Ticket, running: At) -> bool {
+        let Some((place, grant)) = self.place(ticket).zip(self.grant(ticket)) else { return false };
+        let Some(absent) = place.absent().filter(|_| place.standing == Standing::Granted) else {
+            return false;
+        };
+        // A grant lapses so many seconds after the running time at which it was made.
+        let unseen =
+            absent.plus_seconds(grant.seconds) <= grant.lapses.plus_seconds(UNSEEN_SECONDS);
+        running >= grant.lapses
+            && unseen
+            && place.came < grant.seq
+            && place.misses() < self.policy.missed_turns
+    }
+
+    /// For how many seconds the place of someone is kept who is absent since this running time.
+    pub fn grace_seconds(&self, since: At) -> u32 {
+        self.graces.seconds(since, self.policy.reconnect_seconds)
     }
 
     /// When the next grant is due by the rate alone (GCRA's theoretical arrival time).
@@ -196,265 +288,18 @@ impl Line {
         self.next_due
     }
 
-    fn join(&mut self, seated: &Seated, change: &mut Change) {
-        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
-        let node = self.nodes.intern(seated.node);
-        change.joined.first = self.next_ticket();
-        for (index, &(visitor, socket)) in (0..).zip(&seated.visitors) {
-            let ticket = self.next_ticket();
-            if self.ticket(visitor).is_some() {
-                change.joined.ignored.push(index);
-                continue;
-            }
-            self.index.insert(visitor, ticket);
-            self.places.push(Place {
-                visitor,
-                joined: self.seq,
-                came: self.seq,
-                node,
-                socket,
-                absent: None,
-                standing: Standing::Waiting,
-            });
-            self.nodes.took(node);
-            self.waiting.insert(ticket);
-            self.present.insert(ticket);
-            change.joined.accepted += 1;
-        }
+    pub(super) fn place_mut(&mut self, ticket: Ticket) -> &mut Place {
+        &mut self.places[ticket.0 as usize]
     }
 
-    fn reconnect(&mut self, seated: &Seated, change: &mut Change) {
-        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
-        let node = self.nodes.intern(seated.node);
-        for (index, &(visitor, number)) in seated.visitors.iter().enumerate() {
-            let Some(ticket) = self.known(visitor, index, change) else { continue };
-            if !self.is_held_or_waited_for(ticket) {
-                change.void.push((index, VoidFact::Ended));
-                continue;
-            }
-            self.release_socket(ticket);
-            let seq = self.seq;
-            let place = self.place_mut(ticket);
-            (place.node, place.socket, place.came) = (node, number, seq);
-            self.nodes.took(node);
-            if self.waiting.contains(ticket) {
-                self.present.insert(ticket);
-            }
-            change.came.push((ticket, Socket { node: seated.node, number }));
-        }
-    }
-
-    fn disconnect(&mut self, seated: &Seated, change: &mut Change) {
-        self.warm(seated.visitors.iter().map(|(visitor, _)| *visitor));
-        let node = self.nodes.intern(seated.node);
-        for (index, &(visitor, number)) in seated.visitors.iter().enumerate() {
-            let Some(ticket) = self.known(visitor, index, change) else { continue };
-            let place = &self.places[ticket.0 as usize];
-            if place.node == node && place.socket == number {
-                self.went(ticket, change);
-            }
-        }
-    }
-
-    fn leave(&mut self, visitors: &[VisitorId], change: &mut Change) {
-        self.warm(visitors.iter().copied());
-        for (index, &visitor) in visitors.iter().enumerate() {
-            let Some(ticket) = self.known(visitor, index, change) else { continue };
-            if self.is_held_or_waited_for(ticket) {
-                self.end(ticket, End::Left, change);
-            } else {
-                change.void.push((index, VoidFact::Ended));
-            }
-        }
-    }
-
-    fn decided(&mut self, decision: &Decision, change: &mut Change) {
-        let prev = std::mem::replace(&mut self.last_decision, self.seq);
-        if decision.prev != prev {
-            change.void_entry = Some(VoidEntry::WrongPrev);
-            return;
-        }
-        if decision.basis < prev || decision.basis >= self.seq {
-            change.void_entry = Some(VoidEntry::WrongBasis);
-            return;
-        }
-        match &decision.facts {
-            Facts::Configured(facts) => facts.iter().for_each(|fact| self.configure(fact, change)),
-            Facts::Admitted(facts) => {
-                self.warm(facts.iter().map(|fact| fact.visitor));
-                each(facts, change, |fact, change| self.admit(fact, change));
-            }
-            Facts::Redeemed(facts) => {
-                self.warm(facts.iter().map(|fact| fact.visitor));
-                each(facts, change, |fact, change| self.redeem(fact, change));
-            }
-            Facts::Released(facts) => {
-                self.warm(facts.iter().map(|fact| fact.visitor));
-                each(facts, change, |fact, change| self.release(fact, change));
-            }
-            Facts::Expired(facts) => {
-                each(facts, change, |visitor, change| self.expire(*visitor, decision.basis, change))
-            }
-            Facts::Removed(facts) => each(facts, change, |fact, change| self.remove(fact, change)),
-            Facts::NodeLost(nodes) => {
-                each(nodes, change, |node, change| self.lose_node(*node, change));
-            }
-        }
-    }
-
-    fn configure(&mut self, fact: &Configured, change: &mut Change) {
-        change.configured = true;
-        let before = self.rate();
-        match &fact.what {
-            Setting::Policy(policy) => self.policy = policy.clone(),
-            Setting::Rate { per_minute, .. } => {
-                self.follows = per_minute.map(|per_minute| Follows { per_minute, at: self.at });
-            }
-            Setting::State(state, reason) => {
-                self.state = *state;
-                self.reason.clone_from(reason);
-            }
-            Setting::Keys(keys) => self.keys.clone_from(keys),
-            Setting::Outage { seconds } => self.outage(*seconds, change),
-        }
-        self.next_due = self.rate().take_over(before, self.next_due, self.at);
-    }
-
-    /// Graces and unused grants are prolonged by an outage that ended with this entry.
-    fn outage(&mut self, seconds: u32, change: &mut Change) {
-        let from = At(self.at.0 - At(0).plus_seconds(seconds).0);
-        let (places, waiting) = (&self.places, &self.waiting);
-        let (stood, late) = self.graces.outage(from, self.at, |ticket, since| {
-            places[ticket.0 as usize].absent == Some(since) && waiting.contains(ticket)
-        });
-        for &ticket in &late {
-            self.place_mut(ticket).absent = Some(stood);
-        }
-        change.prolonged.extend(late);
-    }
-
-    fn admit(&mut self, fact: &Admitted, change: &mut Change) -> Result<(), VoidFact> {
-        let ticket = self.ticket(fact.visitor).ok_or(VoidFact::UnknownVisitor)?;
-        if !self.waiting.contains(ticket) {
-            return Err(VoidFact::NotWaiting);
-        }
-        self.stop_waiting(ticket);
-        let lapses = self.graces.running(self.at).plus_seconds(fact.seconds);
-        let grant = Grant {
-            jti: fact.jti,
-            kid: self.grants.kid(&fact.kid),
-            seconds: fact.seconds,
-            seq: self.seq,
-            at: self.at,
-            lapses,
-            redeemed: None,
-        };
-        self.grants.insert(ticket, grant);
-        self.unused.insert((lapses, ticket));
-        self.place_mut(ticket).standing = Standing::Granted;
-        self.next_due = self.rate().after_grant(self.next_due, self.at);
-        change.admitted.push(ticket);
-        Ok(())
-    }
-
-    fn redeem(&mut self, fact: &Redeemed, change: &mut Change) -> Result<(), VoidFact> {
-        let ticket = self.granted(fact.visitor, fact.jti)?;
-        match self.places[ticket.0 as usize].standing {
-            Standing::Granted => {}
-            Standing::Inside => return Err(VoidFact::AlreadyRedeemed),
-            Standing::Waiting | Standing::Ended(_) => return Err(VoidFact::NoSuchGrant),
-        }
-        let at = self.at;
-        if let Some(grant) = self.grants.get(ticket) {
-            self.unused.remove(&(grant.lapses, ticket));
-        }
-        let redemption = Redemption {
-            seq: self.seq,
-            at,
-            kid: self.grants.kid(&fact.kid),
-            seconds: fact.seconds,
-            key: fact.key,
-        };
-        self.grants.redeem(ticket, redemption);
-        self.inside.insert((at.plus_seconds(fact.seconds), ticket));
-        self.hold_no_longer(ticket);
-        self.place_mut(ticket).standing = Standing::Inside;
-        change.entered.push(ticket);
-        Ok(())
-    }
-
-    fn release(&mut self, fact: &Released, change: &mut Change) -> Result<(), VoidFact> {
-        let ticket = self.granted(fact.visitor, fact.jti)?;
-        let end = match (self.places[ticket.0 as usize].standing, fact.reason) {
-            (Standing::Granted, ReleaseReason::Lapsed) => End::Lapsed,
-            (Standing::Granted | Standing::Inside, ReleaseReason::Released) => End::Released,
-            (Standing::Inside, ReleaseReason::SessionOver) => End::SessionOver,
-            (_, ReleaseReason::Lapsed | ReleaseReason::Released | ReleaseReason::SessionOver) => {
-                return Err(VoidFact::NoSuchGrant);
-            }
-        };
-        self.end(ticket, end, change);
-        Ok(())
-    }
-
-    fn expire(&mut self, who: VisitorId, basis: Seq, change: &mut Change) -> Result<(), VoidFact> {
-        let ticket = self.ticket(who).ok_or(VoidFact::UnknownVisitor)?;
-        let place = &self.places[ticket.0 as usize];
-        if place.standing != Standing::Waiting {
-            return Err(VoidFact::NotWaiting);
-        }
-        if place.absent.is_none() {
-            return Err(VoidFact::Present);
-        }
-        if place.came > basis {
-            return Err(VoidFact::CameBack);
-        }
-        self.end(ticket, End::Expired, change);
-        Ok(())
-    }
-
-    fn remove(&mut self, fact: &Removed, change: &mut Change) -> Result<(), VoidFact> {
-        let ticket = self.ticket(fact.visitor).ok_or(VoidFact::UnknownVisitor)?;
-        if matches!(self.places[ticket.0 as usize].standing, Standing::Ended(_)) {
-            return Err(VoidFact::Ended);
-        }
-        self.end(ticket, End::Removed, change);
-        Ok(())
-    }
-
-    fn lose_node(&mut self, id: NodeId, change: &mut Change) -> Result<(), VoidFact> {
-        let node = self.nodes.find(id).ok_or(VoidFact::UnknownNode)?;
-        for ticket in (0..self.next_ticket().0).map(Ticket) {
-            if self.nodes.held(node) == 0 {
-                break;
-            }
-            if self.places[ticket.0 as usize].node == node {
-                self.went(ticket, change);
-            }
-        }
-        change.lost.push(id);
-        Ok(())
+    #[expect(clippy::cast_possible_truncation, reason = "a log of 4 billion joins is not kept")]
+    pub(super) fn next_ticket(&self) -> Ticket {
+        Ticket(self.places.len() as u32)
     }
 
     /// Has what an entry's facts will read of these visitors at hand. It changes nothing.
-    fn warm(&self, visitors: impl Iterator<Item = VisitorId>) {
+    pub(super) fn warm(&self, visitors: impl Iterator<Item = VisitorId>) {
         self.index.warm(visitors, &self.places);
-    }
-
-    /// The ticket of a visitor that a fact names; a void fact when there is none.
-    fn known(&self, visitor: VisitorId, index: usize, change: &mut Change) -> Option<Ticket> {
-        let ticket = self.ticket(visitor);
-        if ticket.is_none() {
-            change.void.push((index, VoidFact::UnknownVisitor));
-        }
-        ticket
-    }
-
-    /// The ticket of the visitor who has this grant.
-    fn granted(&self, visitor: VisitorId, jti: Jti) -> Result<Ticket, VoidFact> {
-        let ticket = self.ticket(visitor).ok_or(VoidFact::UnknownVisitor)?;
-        let grant = self.grant(ticket).ok_or(VoidFact::NoSuchGrant)?;
-        if grant.jti == jti { Ok(ticket) } else { Err(VoidFact::NoSuchGrant) }
     }
 
     /// Whether the visitor still has something to be present for: a turn to come, or a token.
@@ -462,57 +307,12 @@ impl Line {
         matches!(self.places[ticket.0 as usize].standing, Standing::Waiting | Standing::Granted)
     }
 
-    /// The visitor's latest socket is gone, if it was not gone already.
-    fn went(&mut self, ticket: Ticket, change: &mut Change) {
-        let place = &self.places[ticket.0 as usize];
-        if place.absent.is_some() || !self.is_held_or_waited_for(ticket) {
-            return;
-        }
-        self.nodes.lost_one(place.node);
-        let since = self.graces.running(self.at);
-        self.place_mut(ticket).absent = Some(since);
-        if self.present.remove(ticket) {
-            self.graces.start(since, ticket);
-        }
-        change.went.push(ticket);
+    /// The running time now.
+    pub(super) fn running(&self) -> At {
+        self.graces.running(self.time.now)
     }
 
-    /// The visitor is on no socket for a moment: neither counted at a node nor absent.
-    fn release_socket(&mut self, ticket: Ticket) {
-        let place = &mut self.places[ticket.0 as usize];
-        let was_absent = place.absent.take().is_some();
-        let node = place.node;
-        if !was_absent {
-            self.nodes.lost_one(node);
-        } else if self.waiting.contains(ticket) {
-            self.stop_grace();
-        }
-    }
-
-    fn stop_grace(&mut self) {
-        let (places, waiting) = (&self.places, &self.waiting);
-        self.graces.stop(|ticket, since| {
-            places[ticket.0 as usize].absent == Some(since) && waiting.contains(ticket)
-        });
-    }
-
-    fn stop_waiting(&mut self, ticket: Ticket) {
-        let was_absent = self.places[ticket.0 as usize].absent.is_some();
-        if self.waiting.remove(ticket) && was_absent {
-            self.stop_grace();
-        }
-        self.present.remove(ticket);
-    }
-
-    /// Presence no longer matters: the node is not asked for this visitor any more.
-    fn hold_no_longer(&mut self, ticket: Ticket) {
-        let place = &self.places[ticket.0 as usize];
-        if place.absent.is_none() && self.is_held_or_waited_for(ticket) {
-            self.nodes.lost_one(place.node);
-        }
-    }
-
-    fn end(&mut self, ticket: Ticket, end: End, change: &mut Change) {
+    pub(super) fn end(&mut self, ticket: Ticket, end: End, change: &mut Change) {
         self.hold_no_longer(ticket);
         self.stop_waiting(ticket);
         if let Some(grant) = self.grants.get(ticket) {
@@ -524,26 +324,7 @@ impl Line {
         self.place_mut(ticket).standing = Standing::Ended(end);
         change.ended.push((ticket, end));
     }
-
-    fn place_mut(&mut self, ticket: Ticket) -> &mut Place {
-        &mut self.places[ticket.0 as usize]
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a log of 4 billion joins is not kept")]
-    pub(super) fn next_ticket(&self) -> Ticket {
-        Ticket(self.places.len() as u32)
-    }
 }
 
-/// Applies each fact of an entry, noting those that count nowhere.
-fn each<F>(
-    facts: &[F],
-    change: &mut Change,
-    mut apply: impl FnMut(&F, &mut Change) -> Result<(), VoidFact>,
-) {
-    for (index, fact) in facts.iter().enumerate() {
-        if let Err(why) = apply(fact, change) {
-            change.void.push((index, why));
-        }
-    }
-}
+/// Someone who went within so many seconds of the grant may not have seen it.
+const UNSEEN_SECONDS: u32 = 15;

@@ -6,13 +6,18 @@
 pub mod event;
 pub mod places;
 pub mod policy;
+pub mod door;
 pub mod rate;
 pub mod presence;
 pub mod place;
 pub mod change;
 mod index;
 mod grants;
+pub mod time;
 pub mod line;
+mod attendance;
+mod decisions;
+pub mod seat;
 pub mod checkpoint;
 pub mod digest;
 pub mod admit;

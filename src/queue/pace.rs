@@ -230,7 +230,7 @@ fn level(line: &Line, now: At, missed: &Missed) -> Level {
     Level {
         at: now,
         joined: line.places().len() as f64,
-        granted: line.grants_len() as f64,
+        granted: line.grants_made() as f64,
         people: f64::from(line.waiting().len()) - f64::from(missed.in_all),
         inside: (line.unused().len() + line.inside().len()) as f64,
         rate: f64::from(line.rate().0) / 60.0,
@@ -264,7 +264,7 @@ impl Missed {
         let recent = line.graces().latest_absent();
         let recent = recent.take_while(|(since, _)| since.plus_seconds(MISSED_SECONDS) > running);
         for (since, ticket) in recent {
-            let is_absent = line.place(ticket).is_some_and(|place| place.absent == Some(since));
+            let is_absent = line.place(ticket).is_some_and(|place| place.absent() == Some(since));
             if is_absent && waiting.contains(ticket) {
                 in_all = in_all.saturating_sub(1);
                 let behind = ends.iter().zip(&mut absent).filter(|(end, _)| ticket < **end);

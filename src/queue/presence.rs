@@ -68,7 +68,8 @@ impl Nodes {
     }
 }
 
-/// Absent people in the order in which they will lose their places, and the time that counts.
+/// Absent people in the order in which they went, for how long their places are kept, and the time
+/// that counts.
 #[derive(Clone, Debug, Default)]
 pub struct Graces {
     /// Nanoseconds of outage so far: how far the running time is behind the log's.
@@ -77,6 +78,9 @@ pub struct Graces {
     /// its visitor came back; whoever reads it compares it with the place.
     queue: VecDeque<(At, Ticket)>,
     absent: usize,
+    /// Longer graces than the policy's, ascending by time and descending by seconds: whoever is absent
+    /// since that running time or earlier was told so many seconds.
+    longer: Vec<(At, u32)>,
 }
 
 /// Out-of-date entries are dropped when there are this many more of them than absent people.
@@ -98,6 +102,19 @@ impl Graces {
         self.outages
     }
 
+    /// Graces that are longer than the policy's: those absent since this running time or earlier have
+    /// so many seconds.
+    pub fn longer(&self) -> &[(At, u32)] {
+        &self.longer
+    }
+
+    /// For how many seconds the place of someone is kept who is absent since then, where the policy
+    /// now says `seconds`: for the longest that was in force since.
+    pub fn seconds(&self, since: At, seconds: u32) -> u32 {
+        let held = self.longer.iter().find(|(until, _)| *until >= since);
+        held.map_or(seconds, |(_, longer)| seconds.max(*longer))
+    }
+
     /// Everyone who may be absent, the longest absent first, with the time that was noted.
     pub fn longest_absent(&self) -> impl Iterator<Item = (At, Ticket)> + '_ {
         self.queue.iter().copied()
@@ -108,9 +125,50 @@ impl Graces {
         self.queue.iter().rev().copied()
     }
 
-    pub(super) fn restore(outages: i64, mut absent: Vec<(At, Ticket)>) -> Self {
+    /// Everyone who may be absent and whose grace is over at this running time, where the policy says
+    /// `seconds`: of those who were told the same, the longest absent first.
+    pub fn over(&self, running: At, seconds: u32) -> impl Iterator<Item = (At, Ticket)> + '_ {
+        let from = |since: At| self.queue.partition_point(|(other, _)| *other <= since);
+        let mut begin = 0;
+        let mut parts: Vec<(usize, usize, u32)> = Vec::with_capacity(self.longer.len() + 1);
+        for (until, longer) in &self.longer {
+            let end = from(*until);
+            parts.push((begin, end, seconds.max(*longer)));
+            begin = end;
+        }
+        parts.push((begin, self.queue.len(), seconds));
+        parts.into_iter().flat_map(move |(begin, end, seconds)| {
+            let part = self.queue.range(begin..end).copied();
+            part.take_while(move |(since, _)| since.plus_seconds(seconds) <= running)
+        })
+    }
+
+    pub(super) fn restore(
+        outages: i64,
+        longer: Vec<(At, u32)>,
+        mut absent: Vec<(At, Ticket)>,
+    ) -> Self {
         absent.sort_unstable();
-        Self { outages, absent: absent.len(), queue: absent.into() }
+        Self { outages, longer, absent: absent.len(), queue: absent.into() }
+    }
+
+    /// The policy keeps a place for `seconds` from now on, and kept it for `before` until now. Whoever
+    /// is absent keeps what they were told.
+    pub(super) fn change(&mut self, before: u32, seconds: u32, now: At) {
+        let running = self.running(now);
+        if seconds < before {
+            self.longer.push((running, before));
+        }
+        let mut least = seconds;
+        let mut kept: Vec<(At, u32)> = Vec::new();
+        for (until, longer) in self.longer.drain(..).rev() {
+            if longer > least && until.plus_seconds(longer) > running {
+                kept.push((until, longer));
+            }
+            least = least.max(longer);
+        }
+        kept.reverse();
+        self.longer = kept;
     }
 
     pub(super) fn start(&mut self, since: At, ticket: Ticket) {
@@ -132,24 +190,46 @@ impl Graces {
         }
     }
 
-    /// An outage from `from` on, up to `at`: the running time goes on from where it stood at `from`.
-    /// Gives that point, and who became absent after it: their grace begins only now.
+    /// Nobody is absent any more.
+    pub(super) fn stop_all(&mut self) {
+        self.queue.clear();
+        self.absent = 0;
+    }
+
+    /// So many nanoseconds of outage ended at `at`: the running time goes on from where it stood when they
+    /// began. Gives that point, and who became absent after it: their grace begins only now.
     pub(super) fn outage(
         &mut self,
-        from: At,
+        nanos: i64,
         at: At,
         is_absent_since: impl Fn(Ticket, At) -> bool,
     ) -> (At, Vec<Ticket>) {
-        let stood = self.running(from);
-        self.outages = self.outages.saturating_add(at.since(from).max(0));
+        self.outages = self.outages.saturating_add(nanos.max(0));
+        let stood = self.running(at);
+        for (until, _) in &mut self.longer {
+            *until = stood.min(*until);
+        }
+        (stood, self.absent_later_than(At(stood.0.saturating_add(1)), stood, is_absent_since))
+    }
+
+    /// Whoever is noted as absent since `from` or later is absent since `since`. Gives who that is.
+    pub(super) fn absent_later_than(
+        &mut self,
+        from: At,
+        since: At,
+        is_absent_since: impl Fn(Ticket, At) -> bool,
+    ) -> Vec<Ticket> {
+        if self.queue.back().is_none_or(|(last, _)| *last < from) {
+            return Vec::new();
+        }
         self.queue.retain(|&(since, ticket)| is_absent_since(ticket, since));
-        let late = self.queue.iter_mut().rev().take_while(|(since, _)| *since > stood);
-        let tickets = late.map(|(since, ticket)| {
-            *since = stood;
+        let late = self.queue.iter_mut().rev().take_while(|(noted, _)| *noted >= from);
+        let tickets = late.map(|(noted, ticket)| {
+            *noted = since;
             *ticket
         });
         // A set: who went, came back and went again at one moment is noted twice.
         let tickets: BTreeSet<Ticket> = tickets.collect();
-        (stood, tickets.into_iter().collect())
+        tickets.into_iter().collect()
     }
 }

@@ -37,6 +37,14 @@ pub struct PlaceFound {
     pub standing: u8,
     /// The node that they are on; none while they are absent.
     pub node: Option<Id>,
+    /// The node's number for the socket that they were on last.
+    pub socket: u64,
+    /// Which of the sockets that their client opened that was; 0 when it did not say.
+    pub opened: u32,
+    /// Whose hand the place is in.
+    pub hand: u32,
+    /// The last entry by which they came.
+    pub came: u64,
 }
 
 /// The snapshot of a queue, please, from this byte on.
@@ -115,7 +123,7 @@ pub struct Minted {
 pub struct RedeemQuestion {
     /// The JWT.
     pub token: String,
-    /// SHA-256 of the request's idempotency key, hexadecimal.
+    /// The digest of the request's idempotency key by the queue's secret, hexadecimal.
     pub key: Option<String>,
     /// The log's time after which nobody waits for the answer, in nanoseconds.
     pub until: i64,

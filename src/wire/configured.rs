@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::queue::event::{Configured, PublicKey, Setting, State};
+use crate::queue::event::{Configured, Presence, PublicKey, SecretId, Setting, State};
 use crate::queue::policy::{Fault, RATE_MAX};
-use crate::wire::event::{Fallible, kid, present, seconds, text};
-use crate::wire::id::Whole;
+use crate::wire::decision::{kid, seconds};
+use crate::wire::event::{Fallible, present, text};
+use crate::wire::id::{Id, Whole};
 use crate::wire::object::{Keys, Object, Word};
 use crate::wire::policy;
 
@@ -35,7 +36,30 @@ pub(super) struct ConfiguredFact {
     rate: Option<Object<RateJson>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     outage: Option<Object<OutageJson>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    presence: Option<Word<PresenceJson>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    secret: Option<Object<SecretJson>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    time: Option<Object<TimeJson>>,
 }
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PresenceJson {
+    On,
+    Off,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretJson {
+    id: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeJson {}
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,31 +108,43 @@ pub fn state_name(state: State) -> &'static str {
 
 /// What one fact of a `configured` entry sets: exactly one thing.
 pub(super) fn configured(fact: ConfiguredFact) -> Fallible<Configured> {
-    const ONE: &str = "a fact sets one of policy, state (with reason), keys, rate, outage";
-    let ConfiguredFact { by, policy, state, reason, keys, rate, outage } = fact;
+    const ONE: &str = "a fact sets one of policy, state (with reason), keys, rate, outage, \
+                       presence, secret, time";
+    let ConfiguredFact { by, policy, state, reason, keys, rate, outage, presence, secret, time } =
+        fact;
     if reason.is_some() && state.is_none() {
         return Err(ONE.to_owned());
     }
-    let what = match (policy, state, keys, rate, outage) {
-        (Some(policy), None, None, None, None) => read_policy(&policy.0)?,
-        (None, Some(state), None, None, None) => {
-            let reason = reason.map(|reason| text("reason", reason)).transpose()?;
-            Setting::State(read_state(state.0), reason)
-        }
-        (None, None, Some(keys), None, None) => read_keys(keys)?,
-        (None, None, None, Some(Object(rate)), None) => read_rate(rate)?,
-        (None, None, None, None, Some(Object(outage))) => {
-            Setting::Outage { seconds: seconds(outage.seconds, u64::from(OUTAGE_SECONDS_MAX))? }
-        }
-        _ => return Err(ONE.to_owned()),
-    };
-    Ok(Configured { by: text("by", by)?, what })
+    let state = state.map(|state| {
+        let reason = reason.map(|reason| text("reason", reason)).transpose()?;
+        Ok(Setting::State(read_state(state.0), reason))
+    });
+    let outage = outage.map(|Object(outage)| {
+        Ok(Setting::Outage { seconds: seconds(outage.seconds, u64::from(OUTAGE_SECONDS_MAX))? })
+    });
+    let presence = presence.map(|Word(presence)| match presence {
+        PresenceJson::On => Presence::On,
+        PresenceJson::Off => Presence::Off,
+    });
+    let set: [Option<Fallible<Setting>>; 8] = [
+        policy.map(|policy| read_policy(&policy.0)),
+        state,
+        keys.map(read_keys),
+        rate.map(|Object(rate)| read_rate(rate)),
+        outage,
+        presence.map(|presence| Ok(Setting::Presence(presence))),
+        secret.map(|Object(secret)| Ok(Setting::Secret(SecretId(secret.id.0)))),
+        time.map(|Object(TimeJson {})| Ok(Setting::Time)),
+    ];
+    let mut set = set.into_iter().flatten();
+    let (Some(what), None) = (set.next(), set.next()) else { return Err(ONE.to_owned()) };
+    Ok(Configured { by: text("by", by)?, what: what? })
 }
 
 fn read_policy(value: &Value) -> Fallible<Setting> {
     let faults =
         |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    policy::parse(value).map(Setting::Policy).map_err(faults)
+    policy::read_stored(value).map(Setting::Policy).map_err(faults)
 }
 
 fn read_keys(keys: Vec<Object<KeyJson>>) -> Fallible<Setting> {
@@ -180,9 +216,12 @@ pub(super) fn configured_fact(fact: &Configured) -> ConfiguredFact {
         keys: None,
         rate: None,
         outage: None,
+        presence: None,
+        secret: None,
+        time: None,
     };
     match &fact.what {
-        Setting::Policy(policy) => json.policy = Some(Keys(policy::write(policy))),
+        Setting::Policy(policy) => json.policy = Some(Keys(policy::write_stored(policy))),
         Setting::State(state, reason) => {
             json.state = Some(Word(write_state(*state)));
             json.reason.clone_from(reason);
@@ -196,6 +235,10 @@ pub(super) fn configured_fact(fact: &Configured) -> ConfiguredFact {
         Setting::Outage { seconds } => {
             json.outage = Some(Object(OutageJson { seconds: Whole(u64::from(*seconds)) }));
         }
+        Setting::Presence(Presence::On) => json.presence = Some(Word(PresenceJson::On)),
+        Setting::Presence(Presence::Off) => json.presence = Some(Word(PresenceJson::Off)),
+        Setting::Secret(id) => json.secret = Some(Object(SecretJson { id: Id(id.0) })),
+        Setting::Time => json.time = Some(Object(TimeJson {})),
     }
     json
 }

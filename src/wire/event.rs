@@ -1,28 +1,26 @@
-//! The log's entries as JSON, version 1. Described for everybody else by `schemas/event/`.
+//! The log's entries as JSON. Described for everybody else by `schemas/event/`.
 //!
-//! What was once written stays readable for good: a limit in here may widen, never narrow, since
-//! an entry that was valid when it was written must not become void.
+//! What was once written stays readable for good: what is valid at a level is so for ever, and a change
+//! needs the next one.
 
 use serde::{Deserialize, Serialize};
 
 use crate::queue::event::{
-    Admitted, Decision, Entry, Facts, Jti, NodeId, Redeemed, ReleaseReason, Released, Removed,
-    Seated, Seq, VisitorId,
+    Disconnected, Entry, Join, Joined, JoinedBy, Left, Level, NodeId, Reconnected, Return, Seq,
+    VisitorId,
 };
-use crate::wire::configured::{configured, configured_fact};
-use crate::wire::id::{Id, Whole, from_hex};
+use crate::wire::decision;
+use crate::wire::id::{Id, Whole, from_digits};
 use crate::wire::object::{Object, Word};
 
 pub use crate::wire::configured::{KEYS_MAX, OUTAGE_SECONDS_MAX, state_name};
-
-/// The version that is written, and the highest that is read.
-pub const VERSION: u64 = 1;
 
 /// Facts in one entry: with the longest names a payload stays well under the server's 1 MiB.
 pub const FACTS_PER_ENTRY_MAX: usize = 1_000;
 
 const TEXT_CHARS_MAX: usize = 300;
-const SECONDS_MAX: u64 = 30 * 86_400;
+/// Of what is wrong with an entry this much is said.
+const WHY_CHARS_MAX: usize = 200;
 
 /// Who may write an entry: the token of the subject before the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +34,8 @@ pub enum Writer {
 /// What a reader makes of one message of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// An entry.
-    Entry(Entry),
+    /// An entry, of a version that counts where the log's level is that or higher.
+    Entry(Level, Entry),
     /// Void for every reader and for good: it can't be read, or is on the wrong subject.
     Void {
         /// Whether it stands on a subject that the admission fence counts.
@@ -45,42 +43,39 @@ pub enum Read {
         /// What is wrong with it.
         why: String,
     },
-    /// Written by a newer version: this reader must not go on.
-    Newer {
-        /// The version that it names.
-        version: u64,
-    },
 }
 
-/// Reads a message: `subject` is what follows `anteroom.log.<queue>.`, as `node.joined`.
-pub fn read(subject: &str, payload: &[u8]) -> Read {
-    match decode(subject, payload) {
-        Ok(entry) => Read::Entry(entry),
-        Err(why) => match newer(payload) {
-            Some(version) => Read::Newer { version },
-            None => Read::Void { fenced: is_fenced(subject), why },
+/// Reads a message: `subject` is what follows `anteroom.log.<queue>.`, as `node.joined`. A version above
+/// `newest` is void to whoever knows no higher level: an entry that raises the log to one has halted
+/// them before.
+pub fn read(subject: &str, payload: &[u8], newest: Level) -> Read {
+    match decode(subject, payload).and_then(|(v, entry)| Ok((version(v, newest)?, entry))) {
+        Ok((version, entry)) => Read::Entry(version, entry),
+        // What is wrong with it may quote it, and whoever wrote it may have meant just that.
+        Err(why) => Read::Void {
+            fenced: is_fenced(subject),
+            why: why.chars().take(WHY_CHARS_MAX).collect(),
         },
     }
 }
 
-/// The version that a payload names, if it is a higher one. What is no JSON text in UTF-8 is void,
-/// whatever it seems to name: a reader of strings and one of bytes must agree.
-fn newer(payload: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(payload).ok()?;
-    let Object(Peek { v }): Object<Peek> = serde_json::from_str(text).ok()?;
-    (v.0 > VERSION).then_some(v.0)
+/// Whether a payload is of the version before the first that was released.
+pub fn is_of_version_1(subject: &str, payload: &[u8]) -> bool {
+    let peek = from_json::<Object<Peek>>(payload);
+    is_fenced(subject) && peek.is_ok_and(|Object(Peek { v })| v == Whole(1))
 }
 
-/// Writes an entry: who writes it, its kind, and the payload. `None` for a void one, which nobody
-/// writes.
-pub fn write(entry: &Entry) -> Option<(Writer, &'static str, Vec<u8>)> {
+/// Writes an entry: who writes it, its kind, and the payload in this version. `None` for a void one,
+/// which nobody writes.
+pub fn write(entry: &Entry, version: Level) -> Option<(Writer, &'static str, Vec<u8>)> {
+    let v = Whole(u64::from(version.0));
     let (kind, json) = match entry {
-        Entry::Joined(seated) => ("joined", to_json(&SeatedJson::from(seated))),
-        Entry::Reconnected(seated) => ("reconnected", to_json(&SeatedJson::from(seated))),
-        Entry::Disconnected(seated) => ("disconnected", to_json(&SeatedJson::from(seated))),
-        Entry::Left(visitors) => ("left", to_json(&LeftJson::from(visitors.as_slice()))),
+        Entry::Joined(joined) => ("joined", to_json(&joined_json(v, joined))),
+        Entry::Reconnected(back) => ("reconnected", to_json(&reconnected_json(v, back))),
+        Entry::Disconnected(gone) => ("disconnected", to_json(&disconnected_json(v, gone))),
+        Entry::Left(visitors) => ("left", to_json(&left_json(v, visitors))),
         Entry::Decided(decision) => {
-            let (kind, json) = write_decision(decision);
+            let (kind, json) = decision::write(v, decision);
             return Some((Writer::Admission, kind, json?));
         }
         Entry::Void { .. } => return None,
@@ -95,15 +90,66 @@ struct Peek {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SeatedJson {
+struct JoinedJson {
     v: Whole,
     node: Id,
-    facts: Vec<Object<SeatedFact>>,
+    facts: Vec<Object<JoinFact>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SeatedFact {
+struct JoinFact {
+    visitor: Id,
+    socket: Whole,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    opened: Option<Whole>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    by: Option<Word<ByJson>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    net: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    lane: Option<Whole>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ByJson {
+    Key,
+    Subject,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReconnectedJson {
+    v: Whole,
+    node: Id,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    basis: Option<Whole>,
+    facts: Vec<Object<ReturnFact>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReturnFact {
+    visitor: Id,
+    socket: Whole,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    opened: Option<Whole>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    hand: Option<Whole>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisconnectedJson {
+    v: Whole,
+    node: Id,
+    facts: Vec<Object<SocketFact>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SocketFact {
     visitor: Id,
     socket: Whole,
 }
@@ -112,74 +158,15 @@ struct SeatedFact {
 #[serde(deny_unknown_fields)]
 struct LeftJson {
     v: Whole,
-    facts: Vec<Object<VisitorFact>>,
+    facts: Vec<Object<LeftFact>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VisitorFact {
+struct LeftFact {
     visitor: Id,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DecisionJson<F> {
-    v: Whole,
-    prev: Whole,
-    basis: Whole,
-    facts: Vec<Object<F>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AdmittedFact {
-    visitor: Id,
-    jti: Id,
-    kid: String,
-    seconds: Whole,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RedeemedFact {
-    visitor: Id,
-    jti: Id,
-    kid: String,
-    seconds: Whole,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    key: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReleasedFact {
-    visitor: Id,
-    jti: Id,
-    reason: Word<ReasonJson>,
-    by: String,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ReasonJson {
-    Released,
-    SessionOver,
-    Lapsed,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RemovedFact {
-    visitor: Id,
-    by: String,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    reason: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NodeFact {
-    node: Id,
+    hand: Option<Whole>,
 }
 
 /// An optional field that is there has a value: `null` is not the same as leaving it out.
@@ -193,29 +180,21 @@ where
 
 pub(super) type Fallible<T> = Result<T, String>;
 
-fn decode(subject: &str, payload: &[u8]) -> Fallible<Entry> {
+fn decode(subject: &str, payload: &[u8]) -> Fallible<(Whole, Entry)> {
     match subject {
-        "node.joined" => seated(payload).map(Entry::Joined),
-        "node.reconnected" => seated(payload).map(Entry::Reconnected),
-        "node.disconnected" => seated(payload).map(Entry::Disconnected),
-        "node.left" => {
-            let Object(json): Object<LeftJson> = from_json(payload)?;
-            version(json.v)?;
-            Ok(Entry::Left(visitors(json.facts)?))
-        }
-        "admission.configured" => decision(payload, configured, Facts::Configured),
-        "admission.admitted" => decision(payload, admitted, Facts::Admitted),
-        "admission.redeemed" => decision(payload, redeemed, Facts::Redeemed),
-        "admission.released" => decision(payload, released, Facts::Released),
-        "admission.expired" => {
-            decision(payload, |fact: VisitorFact| Ok(VisitorId(fact.visitor.0)), Facts::Expired)
-        }
-        "admission.removed" => decision(payload, removed, Facts::Removed),
-        "admission.node_lost" => {
-            decision(payload, |fact: NodeFact| Ok(NodeId(fact.node.0)), Facts::NodeLost)
-        }
-        other => Err(format!("no entry is written on the subject …{other}")),
+        "node.joined" => joined(payload),
+        "node.reconnected" => reconnected(payload),
+        "node.disconnected" => disconnected(payload),
+        "node.left" => left(payload),
+        _ => match subject.strip_prefix("admission.") {
+            Some(kind) => decision::read(kind, payload),
+            None => Err(no_such(subject)),
+        },
     }
+}
+
+pub(super) fn no_such(subject: &str) -> String {
+    format!("no entry is written on the subject …{subject}")
 }
 
 /// Whether the subject is counted by the fence, `anteroom.log.<queue>.admission.*`.
@@ -223,96 +202,95 @@ fn is_fenced(subject: &str) -> bool {
     subject.strip_prefix("admission.").is_some_and(|kind| !kind.is_empty() && !kind.contains('.'))
 }
 
-fn from_json<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Fallible<T> {
+pub(super) fn from_json<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Fallible<T> {
     // Whether it is UTF-8 is looked at once, not for each of many short texts.
     let text = std::str::from_utf8(payload).map_err(|error| error.to_string())?;
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn to_json<T: Serialize>(json: &T) -> Option<Vec<u8>> {
+pub(super) fn to_json<T: Serialize>(json: &T) -> Option<Vec<u8>> {
     // These are plain structs of texts and numbers: writing them can't fail.
     serde_json::to_vec(json).ok()
 }
 
-fn version(v: Whole) -> Fallible<()> {
-    if v.0 == VERSION { Ok(()) } else { Err(format!("version {} is not known", v.0)) }
+/// The version that a payload names, if it is one that is known.
+fn version(v: Whole, newest: Level) -> Fallible<Level> {
+    let level = u16::try_from(v.0).ok().map(Level);
+    let known = level.filter(|level| (Level::FIRST..=newest).contains(level));
+    known.ok_or_else(|| format!("version {} is not known", v.0))
 }
 
-fn bounded<T>(facts: Vec<Object<T>>) -> Fallible<impl Iterator<Item = T>> {
+pub(super) fn bounded<T>(facts: Vec<Object<T>>) -> Fallible<impl Iterator<Item = T>> {
     if (1..=FACTS_PER_ENTRY_MAX).contains(&facts.len()) {
         return Ok(facts.into_iter().map(|Object(fact)| fact));
     }
     Err(format!("an entry has 1 to {FACTS_PER_ENTRY_MAX} facts, not {}", facts.len()))
 }
 
-fn visitors(facts: Vec<Object<VisitorFact>>) -> Fallible<Vec<VisitorId>> {
-    Ok(bounded(facts)?.map(|fact| VisitorId(fact.visitor.0)).collect())
+fn joined(payload: &[u8]) -> Fallible<(Whole, Entry)> {
+    let Object(JoinedJson { v, node, facts }) = from_json(payload)?;
+    let join = |fact: JoinFact| {
+        let net = fact.net.map(|net| from_digits(net.as_bytes()).ok_or(NET)).transpose()?;
+        Ok(Join {
+            visitor: VisitorId(fact.visitor.0),
+            socket: fact.socket.0,
+            opened: counted("opened", fact.opened)?,
+            lane: lane(fact.lane)?,
+            by: fact.by.map(|Word(by)| match by {
+                ByJson::Key => JoinedBy::Key,
+                ByJson::Subject => JoinedBy::Subject,
+            }),
+            net,
+        })
+    };
+    let visitors = bounded(facts)?.map(join).collect::<Fallible<_>>()?;
+    Ok((v, Entry::Joined(Joined { node: NodeId(node.0), visitors })))
 }
 
-fn seated(payload: &[u8]) -> Fallible<Seated> {
-    let Object(json): Object<SeatedJson> = from_json(payload)?;
-    version(json.v)?;
-    let facts = bounded(json.facts)?;
-    let visitors = facts.map(|fact| (VisitorId(fact.visitor.0), fact.socket.0)).collect();
-    Ok(Seated { node: NodeId(json.node.0), visitors })
+fn reconnected(payload: &[u8]) -> Fallible<(Whole, Entry)> {
+    let Object(ReconnectedJson { v, node, basis, facts }) = from_json(payload)?;
+    let back = |fact: ReturnFact| {
+        Ok(Return {
+            visitor: VisitorId(fact.visitor.0),
+            socket: fact.socket.0,
+            opened: counted("opened", fact.opened)?,
+            hand: counted("hand", fact.hand)?,
+        })
+    };
+    let visitors = bounded(facts)?.map(back).collect::<Fallible<_>>()?;
+    let basis = basis.map(|basis| Seq(basis.0));
+    Ok((v, Entry::Reconnected(Reconnected { node: NodeId(node.0), basis, visitors })))
 }
 
-fn decision<F: for<'de> Deserialize<'de>, T>(
-    payload: &[u8],
-    convert: impl Fn(F) -> Fallible<T>,
-    facts: impl FnOnce(Vec<T>) -> Facts,
-) -> Fallible<Entry> {
-    let Object(json): Object<DecisionJson<F>> = from_json(payload)?;
-    version(json.v)?;
-    let converted = bounded(json.facts)?.map(convert).collect::<Fallible<Vec<T>>>()?;
-    Ok(Entry::Decided(Decision {
-        prev: Seq(json.prev.0),
-        basis: Seq(json.basis.0),
-        facts: facts(converted),
-    }))
+fn disconnected(payload: &[u8]) -> Fallible<(Whole, Entry)> {
+    let Object(DisconnectedJson { v, node, facts }) = from_json(payload)?;
+    let gone = |fact: SocketFact| (VisitorId(fact.visitor.0), fact.socket.0);
+    let visitors = bounded(facts)?.map(gone).collect();
+    Ok((v, Entry::Disconnected(Disconnected { node: NodeId(node.0), visitors })))
 }
 
-fn admitted(fact: AdmittedFact) -> Fallible<Admitted> {
-    Ok(Admitted {
-        visitor: VisitorId(fact.visitor.0),
-        jti: Jti(fact.jti.0),
-        kid: kid(fact.kid)?,
-        seconds: seconds(fact.seconds, SECONDS_MAX)?,
-    })
+fn left(payload: &[u8]) -> Fallible<(Whole, Entry)> {
+    let Object(LeftJson { v, facts }) = from_json(payload)?;
+    let left = |fact: LeftFact| {
+        Ok(Left { visitor: VisitorId(fact.visitor.0), hand: counted("hand", fact.hand)? })
+    };
+    Ok((v, Entry::Left(bounded(facts)?.map(left).collect::<Fallible<_>>()?)))
 }
 
-fn redeemed(fact: RedeemedFact) -> Fallible<Redeemed> {
-    Ok(Redeemed {
-        visitor: VisitorId(fact.visitor.0),
-        jti: Jti(fact.jti.0),
-        kid: kid(fact.kid)?,
-        seconds: seconds(fact.seconds, SECONDS_MAX)?,
-        key: fact
-            .key
-            .map(|key| from_hex(&key).ok_or("key is 64 hexadecimal digits"))
-            .transpose()?,
-    })
+const NET: &str = "net is 16 hexadecimal digits";
+const LANE_MAX: u64 = 7;
+
+/// A number that is counted from 1 and left out before.
+fn counted(key: &str, number: Option<Whole>) -> Fallible<u32> {
+    let Some(Whole(number)) = number else { return Ok(0) };
+    let number = u32::try_from(number).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{key} is 1 to {}", u32::MAX))
 }
 
-fn released(fact: ReleasedFact) -> Fallible<Released> {
-    Ok(Released {
-        visitor: VisitorId(fact.visitor.0),
-        jti: Jti(fact.jti.0),
-        reason: match fact.reason.0 {
-            ReasonJson::Released => ReleaseReason::Released,
-            ReasonJson::SessionOver => ReleaseReason::SessionOver,
-            ReasonJson::Lapsed => ReleaseReason::Lapsed,
-        },
-        by: text("by", fact.by)?,
-    })
-}
-
-fn removed(fact: RemovedFact) -> Fallible<Removed> {
-    Ok(Removed {
-        visitor: VisitorId(fact.visitor.0),
-        by: text("by", fact.by)?,
-        reason: fact.reason.map(|reason| text("reason", reason)).transpose()?,
-    })
+fn lane(number: Option<Whole>) -> Fallible<u8> {
+    let Some(Whole(number)) = number else { return Ok(0) };
+    let lane = u8::try_from(number).ok().filter(|_| (1..=LANE_MAX).contains(&number));
+    lane.ok_or_else(|| format!("lane is 1 to {LANE_MAX}"))
 }
 
 pub(super) fn text(key: &str, value: String) -> Fallible<String> {
@@ -322,103 +300,47 @@ pub(super) fn text(key: &str, value: String) -> Fallible<String> {
     Err(format!("{key} has 1 to {TEXT_CHARS_MAX} characters"))
 }
 
-pub(super) fn kid(value: String) -> Fallible<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if (1..=64).contains(&value.len()) && value.bytes().all(plain) {
-        return Ok(value);
-    }
-    Err("kid has 1 to 64 of A-Z a-z 0-9 - _".to_owned())
+fn number(counted: u32) -> Option<Whole> {
+    (counted > 0).then(|| Whole(u64::from(counted)))
 }
 
-pub(super) fn seconds(value: Whole, max: u64) -> Fallible<u32> {
-    let within = (1..=max).contains(&value.0);
-    let seconds = u32::try_from(value.0).ok().filter(|_| within);
-    seconds.ok_or_else(|| format!("seconds is 1 to {max}, not {}", value.0))
-}
-
-impl From<&Seated> for SeatedJson {
-    fn from(seated: &Seated) -> Self {
-        let fact = |(visitor, socket): &(VisitorId, u64)| SeatedFact {
-            visitor: Id(visitor.0),
-            socket: Whole(*socket),
-        };
-        Self {
-            v: Whole(VERSION),
-            node: Id(seated.node.0),
-            facts: seated.visitors.iter().map(fact).map(Object).collect(),
-        }
-    }
-}
-
-impl From<&[VisitorId]> for LeftJson {
-    fn from(visitors: &[VisitorId]) -> Self {
-        Self { v: Whole(VERSION), facts: visitors.iter().map(visitor_fact).map(Object).collect() }
-    }
-}
-
-fn visitor_fact(visitor: &VisitorId) -> VisitorFact {
-    VisitorFact { visitor: Id(visitor.0) }
-}
-
-fn write_decision(decision: &Decision) -> (&'static str, Option<Vec<u8>>) {
-    match &decision.facts {
-        Facts::Configured(facts) => ("configured", facts_json(decision, facts, configured_fact)),
-        Facts::Admitted(facts) => ("admitted", facts_json(decision, facts, admitted_fact)),
-        Facts::Redeemed(facts) => ("redeemed", facts_json(decision, facts, redeemed_fact)),
-        Facts::Released(facts) => ("released", facts_json(decision, facts, released_fact)),
-        Facts::Expired(facts) => ("expired", facts_json(decision, facts, visitor_fact)),
-        Facts::Removed(facts) => ("removed", facts_json(decision, facts, removed_fact)),
-        Facts::NodeLost(facts) => {
-            ("node_lost", facts_json(decision, facts, |node| NodeFact { node: Id(node.0) }))
-        }
-    }
-}
-
-fn facts_json<T, F: Serialize>(
-    decision: &Decision,
-    facts: &[T],
-    convert: impl Fn(&T) -> F,
-) -> Option<Vec<u8>> {
-    to_json(&DecisionJson {
-        v: Whole(VERSION),
-        prev: Whole(decision.prev.0),
-        basis: Whole(decision.basis.0),
-        facts: facts.iter().map(convert).map(Object).collect(),
-    })
-}
-
-fn admitted_fact(fact: &Admitted) -> AdmittedFact {
-    AdmittedFact {
-        visitor: Id(fact.visitor.0),
-        jti: Id(fact.jti.0),
-        kid: fact.kid.clone(),
-        seconds: Whole(u64::from(fact.seconds)),
-    }
-}
-
-fn redeemed_fact(fact: &Redeemed) -> RedeemedFact {
-    RedeemedFact {
-        visitor: Id(fact.visitor.0),
-        jti: Id(fact.jti.0),
-        kid: fact.kid.clone(),
-        seconds: Whole(u64::from(fact.seconds)),
-        key: fact.key.map(|key| crate::queue::digest::hex(&key)),
-    }
-}
-
-fn released_fact(fact: &Released) -> ReleasedFact {
-    ReleasedFact {
-        visitor: Id(fact.visitor.0),
-        jti: Id(fact.jti.0),
-        reason: Word(match fact.reason {
-            ReleaseReason::Released => ReasonJson::Released,
-            ReleaseReason::SessionOver => ReasonJson::SessionOver,
-            ReleaseReason::Lapsed => ReasonJson::Lapsed,
+fn joined_json(v: Whole, joined: &Joined) -> JoinedJson {
+    let fact = |join: &Join| JoinFact {
+        visitor: Id(join.visitor.0),
+        socket: Whole(join.socket),
+        opened: number(join.opened),
+        by: join.by.map(|by| match by {
+            JoinedBy::Key => Word(ByJson::Key),
+            JoinedBy::Subject => Word(ByJson::Subject),
         }),
-        by: fact.by.clone(),
-    }
+        net: join.net.map(|net| crate::queue::digest::hex(&net)),
+        lane: number(u32::from(join.lane)),
+    };
+    let facts = joined.visitors.iter().map(fact).map(Object).collect();
+    JoinedJson { v, node: Id(joined.node.0), facts }
 }
 
-fn removed_fact(fact: &Removed) -> RemovedFact {
-    RemovedFact { visitor: Id(fact.visitor.0), by: fact.by.clone(), reason: fact.reason.clone() }
+fn reconnected_json(v: Whole, back: &Reconnected) -> ReconnectedJson {
+    let fact = |back: &Return| ReturnFact {
+        visitor: Id(back.visitor.0),
+        socket: Whole(back.socket),
+        opened: number(back.opened),
+        hand: number(back.hand),
+    };
+    let facts = back.visitors.iter().map(fact).map(Object).collect();
+    ReconnectedJson { v, node: Id(back.node.0), basis: back.basis.map(|seq| Whole(seq.0)), facts }
+}
+
+fn disconnected_json(v: Whole, gone: &Disconnected) -> DisconnectedJson {
+    let fact = |(visitor, socket): &(VisitorId, u64)| SocketFact {
+        visitor: Id(visitor.0),
+        socket: Whole(*socket),
+    };
+    let facts = gone.visitors.iter().map(fact).map(Object).collect();
+    DisconnectedJson { v, node: Id(gone.node.0), facts }
+}
+
+fn left_json(v: Whole, visitors: &[Left]) -> LeftJson {
+    let fact = |left: &Left| LeftFact { visitor: Id(left.visitor.0), hand: number(left.hand) };
+    LeftJson { v, facts: visitors.iter().map(fact).map(Object).collect() }
 }

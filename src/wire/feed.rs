@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::queue::estimate::{self, Cause};
 
-/// Raised with every change of these types; a node drops frames of another version.
-pub const FEED_VERSION: u16 = 3;
+/// Raised with every change of these types. A node reads this version and the one before, of which there
+/// is none yet: projectors are upgraded after nodes.
+pub const FEED_VERSION: u16 = 4;
 
 /// A frame's deltas are split over several frames above this. It keeps one message quick to copy
 /// to every node, and far from the server's limit of 1 MiB.
@@ -68,6 +69,8 @@ pub struct Delta {
     pub came: Option<Came>,
     /// Grants.
     pub admitted: Vec<Grant>,
+    /// Tickets whose visitor never saw their turn and waits again, ascending, as gaps.
+    pub missed: Vec<u32>,
     /// Tickets whose token was used, ascending, as gaps.
     pub entered: Vec<u32>,
     /// Tickets whose place ended, by how.
@@ -96,10 +99,8 @@ pub struct Joined {
 pub struct Came {
     /// The node.
     pub node: [u8; 16],
-    /// When, by the log's time, in nanoseconds.
-    pub at: i64,
-    /// The tickets, in the order of the entry.
-    pub tickets: Vec<u32>,
+    /// The tickets, in the order of the entry, and the node's number for each one's socket.
+    pub places: Vec<(u32, u64)>,
 }
 
 /// One grant.
@@ -129,17 +130,23 @@ pub struct Ended {
     pub tickets: Vec<u32>,
 }
 
-/// What an operator set, and the keys.
+/// What an operator set, the keys, and the queue's secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// The policy as JSON.
+    /// The log's level.
+    pub level: u16,
+    /// The policy as JSON, as the log has it.
     pub policy: String,
+    /// Whether nobody's presence is written down.
+    pub is_presence_off: bool,
     /// The state, as in the digest.
     pub state: u8,
     /// What visitors are told about it.
     pub reason: Option<String>,
     /// Key ids and public keys.
     pub keys: Vec<(String, [u8; 32])>,
+    /// The queue's secret, wrapped: a node may not ask the log for it.
+    pub secret: Option<String>,
 }
 
 /// Everything that a node has to know of a queue, at one sequence.

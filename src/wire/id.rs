@@ -28,7 +28,7 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 /// Bytes from the two lower-case hexadecimal digits of each.
 #[expect(clippy::indexing_slicing, reason = "every byte has a value")]
-fn from_digits<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+pub fn from_digits<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
     let mut bytes = [0; N];

@@ -8,6 +8,7 @@ pub mod object;
 pub mod instant;
 pub mod policy;
 mod configured;
+mod decision;
 pub mod event;
 pub mod feed;
 pub mod ask;

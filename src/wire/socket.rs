@@ -15,12 +15,19 @@ pub enum ClientMessage {
         /// A v4 UUID made by the browser: the same key is the same place.
         #[serde(default)]
         join_key: Option<String>,
+        /// Which of the sockets that the client opened for its place this is, from 1; 0 when it does
+        /// not say.
+        #[serde(default, deserialize_with = "counted")]
+        opened: u32,
     },
     /// Resume a place.
     #[serde(rename = "RECONNECT", rename_all = "camelCase")]
     Reconnect {
         /// What JOINED gave.
         connection_id: String,
+        /// As in JOIN.
+        #[serde(default, deserialize_with = "counted")]
+        opened: u32,
     },
     /// Give the place up.
     #[serde(rename = "LEAVE")]
@@ -73,6 +80,9 @@ pub struct JoinedPayload {
     pub queue: String,
     /// For how many seconds the place is kept while nobody is on it.
     pub reconnect_within: u32,
+    /// The highest number that is known of the sockets that the client opened for this place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened: Option<u32>,
 }
 
 /// The body of QUEUE_UPDATE.
@@ -168,6 +178,9 @@ pub struct ErrorPayload {
     /// Seconds after which to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// With `replaced`: which of the sockets that the client opened has the place, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened: Option<u32>,
 }
 
 /// The stable codes of ERROR.
@@ -188,8 +201,18 @@ pub enum ErrorCode {
     RateLimited,
     /// A newer socket has this place.
     Replaced,
+    /// The place was carried to another browser or device.
+    Carried,
     /// The node can't tell at the moment.
     Unavailable,
+}
+
+/// A number that is counted from 1; whoever does not count leaves it out.
+fn counted<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = crate::wire::id::Whole::deserialize(deserializer)?;
+    let counted = u32::try_from(number.0).ok().filter(|counted| *counted > 0);
+    let allowed = "opened is a whole number from 1 to 4294967295";
+    counted.ok_or_else(|| serde::de::Error::custom(allowed))
 }
 
 /// Reads a client's message; the error says what is wrong with it.

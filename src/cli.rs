@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Settings;
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
+use crate::queue::event::Level;
 use crate::up;
 
 /// A virtual waiting room whose order anyone can replay.
@@ -123,12 +124,12 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 impl AtLog {
     /// A connection to the log under this identity of an `up`, or under the one in the address.
-    async fn connect(&self, identity: &str) -> anyhow::Result<Log> {
+    async fn connect(&self, identity: &str, newest: Level) -> anyhow::Result<Log> {
         let url = match &self.nats {
             Some(url) => url.clone(),
             None => up::nats_address(&self.dir, identity)?,
         };
-        let log = Log::connect(&url, "anteroom").await?;
+        let log = Log::connect(&url, "anteroom", newest).await?;
         if !log.connected_within(CONNECT_WAIT_MAX).await {
             bail!("the log can't be reached");
         }

@@ -12,7 +12,7 @@ use crate::admission::signer::Signer;
 use crate::http::door;
 use crate::ids;
 use crate::log::stream::Limits;
-use crate::queue::policy::origin_of;
+use crate::queue::door::origin_of;
 
 /// A value that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +95,10 @@ settings! {
     nats_listen, "ANTEROOM_NATS_LISTEN";
     /// The folder for everything that is kept [default: anteroom-data]
     dir, "ANTEROOM_DIR";
-    /// A file with the MAC key: at least 64 hexadecimal digits
+    /// A file with the MAC key, which connection ids come of: at least 64 hexadecimal digits
     mac_key_file, "ANTEROOM_MAC_KEY_FILE";
+    /// A file with the key that keeps the queues' secrets: at least 64 hexadecimal digits
+    installation_key_file, "ANTEROOM_INSTALLATION_KEY_FILE";
     /// A file with the signing keys, the one to sign with first: Ed25519, PKCS #8 PEM
     signing_key_file, "ANTEROOM_SIGNING_KEY_FILE";
     /// A file with the token that operators present
@@ -201,17 +203,14 @@ impl Config {
         self.text("nats_server").map(PathBuf::from)
     }
 
-    /// The keys behind visitor and connection ids.
-    pub fn mac_keys(&self) -> Result<ids::Keys, ConfigError> {
-        const ALLOWED: &str = "a file with at least 64 hexadecimal digits";
-        let hex = self.secret("mac_key_file", ALLOWED)?;
-        let bytes: Option<Vec<u8>> = hex
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect();
-        let keys = bytes.and_then(|bytes| ids::Keys::derive(&bytes).ok());
-        keys.ok_or_else(|| self.wrong("mac_key_file", ALLOWED))
+    /// The keys behind connection ids.
+    pub fn connection_keys(&self) -> Result<ids::ConnectionKeys, ConfigError> {
+        self.key("mac_key_file", ids::ConnectionKeys::derive)
+    }
+
+    /// The key that keeps the queues' secrets.
+    pub fn installation_key(&self) -> Result<ids::InstallationKey, ConfigError> {
+        self.key("installation_key_file", ids::InstallationKey::derive)
     }
 
     /// The signer of tokens and passes.
@@ -335,6 +334,23 @@ impl Config {
         text.parse().map_err(|_| self.wrong(key, "an address and a port like 127.0.0.1:8080"))
     }
 
+    /// What comes of a key that a file holds as hexadecimal digits.
+    fn key<T>(
+        &self,
+        key: &str,
+        derive: impl FnOnce(&[u8]) -> Result<T, ids::ShortKey>,
+    ) -> Result<T, ConfigError> {
+        const ALLOWED: &str = "a file with at least 64 hexadecimal digits";
+        let hex = self.secret(key, ALLOWED)?;
+        let bytes: Option<Vec<u8>> = hex
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        let derived = bytes.and_then(|bytes| derive(&bytes).ok());
+        derived.ok_or_else(|| self.wrong(key, ALLOWED))
+    }
+
     /// What a file holds, without the white space around it.
     fn secret(&self, key: &str, allowed: &str) -> Result<String, ConfigError> {
         let file = self.text(key).ok_or_else(|| missing(key, allowed))?;
@@ -428,12 +444,18 @@ mod tests {
     fn a_secret_never_appears_in_an_error() {
         let dir = std::env::temp_dir().join(format!("anteroom-secret-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("mac");
+        let file = dir.join("key");
         std::fs::write(&file, "0123456789abcdef").unwrap();
-        let config =
-            load(Settings { mac_key_file: some(file.to_str().unwrap()), ..Settings::default() });
-        let error = config.mac_keys().err().unwrap().to_string();
-        assert!(error.contains("64 hexadecimal digits") && !error.contains("0123456789abcdef"));
+        let file = some(file.to_str().unwrap());
+        let config = load(Settings {
+            mac_key_file: file.clone(),
+            installation_key_file: file,
+            ..Settings::default()
+        });
+        for error in [config.connection_keys().err(), config.installation_key().err()] {
+            let error = error.unwrap().to_string();
+            assert!(error.contains("64 hexadecimal digits") && !error.contains("0123456789abcdef"));
+        }
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

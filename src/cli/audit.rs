@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use crate::audit::export::{self, ExportWriter, Format};
 use crate::audit::history::{self, Event, Stand, Until};
 use crate::audit::source::Source;
-use crate::audit::verify::{self, Findings, Verdict};
+use crate::audit::verify::{self, Finding, Findings, Verdict};
 use crate::cli::{AtLog, parse_queue, print, tell, wrong_usage};
 use crate::clock;
+use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
-use crate::queue::event::{At, Seq, VisitorId};
+use crate::queue::event::{At, Level, Seq, VisitorId};
 use crate::wire;
 
 /// Entries after which it is told how far an export is.
@@ -105,22 +106,27 @@ pub enum FormatName {
 }
 
 impl LogOrFile {
-    async fn open(&self, queue: &QueueId, until: Option<u64>) -> anyhow::Result<Source> {
+    async fn open(
+        &self,
+        queue: &QueueId,
+        newest: Level,
+        until: Option<u64>,
+    ) -> anyhow::Result<Source> {
         let until = until.map(Seq);
         if let Some(file) = &self.file {
-            return Ok(Source::file(file, queue, until)?);
+            return Ok(Source::file(file, queue, newest, until)?);
         }
-        let log = self.at.connect("auditor").await?;
+        let log = self.at.connect("auditor", newest).await?;
         Ok(Source::stream(&log, queue, Seq(1), until).await?)
     }
 }
 
-/// Runs an audit command.
-pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
+/// Runs an audit command, as a program that knows levels of a log up to `newest`.
+pub async fn run(command: AuditCommand, newest: Level) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Verify { queue, seq, from } => {
             let queue = parse_queue(&queue)?;
-            let verdict = verify::verify(from.open(&queue, seq).await?).await?;
+            let verdict = verify::verify(from.open(&queue, newest, seq).await?).await?;
             if from.json {
                 print_json(&queue, &verdict)
             } else {
@@ -130,7 +136,7 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
         }
         AuditCommand::History { queue, visitor, from } => {
             let (queue, visitor) = (parse_queue(&queue)?, parse_visitor(&visitor)?);
-            let events = history::history(from.open(&queue, None).await?, visitor).await?;
+            let events = history::history(from.open(&queue, newest, None).await?, visitor).await?;
             if events.is_empty() {
                 bail!("visitor {visitor} never joined queue {queue}");
             }
@@ -143,7 +149,7 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
                 Some(at) => Until::Time(parse_time(&at)?),
                 None => Until::End,
             };
-            let source = from.open(&queue, seq).await?;
+            let source = from.open(&queue, newest, seq).await?;
             let stand = history::position(source, visitor, until).await?;
             let Some(stand) = stand else {
                 bail!("visitor {visitor} had not joined queue {queue} by then");
@@ -156,24 +162,24 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
                 FormatName::Jsonl => Format::Jsonl,
                 FormatName::Cloudevents => Format::CloudEvents,
             };
-            write_export(&parse_queue(&queue)?, format, &out, &at, json).await
+            let log = at.connect("auditor", newest).await?;
+            write_export(&log, &parse_queue(&queue)?, format, &out, json).await
         }
     }
 }
 
 async fn write_export(
+    log: &Log,
     queue: &QueueId,
     format: Format,
     out: &Path,
-    at: &AtLog,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let log = at.connect("auditor").await?;
     let file = || out.display().to_string();
     // Nothing of the file is touched before its last entry is known to be the log's.
     let kept = export::look(out, queue, format).with_context(file)?;
     let next = kept.last.as_ref().map_or(Seq(1), |record| record.seq);
-    let mut source = Source::stream(&log, queue, next, None).await?;
+    let mut source = Source::stream(log, queue, next, None).await?;
     let mut records = source.next().await?;
     if let Some(last) = &kept.last {
         if records.first() != Some(last) {
@@ -222,7 +228,7 @@ fn parse_time(text: &str) -> anyhow::Result<At> {
 
 fn print_json(queue: &QueueId, verdict: &Verdict) {
     let list = |findings: &Findings| -> Vec<Value> {
-        let one = |finding: &verify::Finding| json!({"sequence": finding.seq, "fact": finding.fact, "what": finding.what});
+        let one = |finding: &Finding| json!({"sequence": finding.seq, "fact": finding.fact, "what": finding.what});
         findings.list.iter().map(one).collect()
     };
     let out = json!({
@@ -230,6 +236,7 @@ fn print_json(queue: &QueueId, verdict: &Verdict) {
         "queue": queue.as_str(),
         "sequence": verdict.sequence,
         "entries": verdict.entries,
+        "level": verdict.level,
         "visitors": verdict.visitors,
         "waiting": verdict.waiting,
         "admitted": verdict.admitted,
@@ -240,6 +247,8 @@ fn print_json(queue: &QueueId, verdict: &Verdict) {
         "violationsCount": verdict.violations.count,
         "void": list(&verdict.void),
         "voidCount": verdict.void.count,
+        "notes": list(&verdict.notes),
+        "notesCount": verdict.notes.count,
     });
     print(&out.to_string());
 }
@@ -250,21 +259,36 @@ fn print_text(queue: &QueueId, verdict: &Verdict) {
     print(&format!("  {} visitors had a place", verdict.visitors));
     print(&format!("  {} were let in, {} entered", verdict.admitted, verdict.redeemed));
     print(&format!("  {} are waiting", verdict.waiting));
+    let (violations, void, notes) =
+        (verdict.violations.count, verdict.void.count, verdict.notes.count);
+    print(&format!("  {violations} violations, {void} that count nowhere, {notes} worth knowing"));
+    print(&format!("  level  {}", verdict.level));
     print(&format!("  digest {}", verdict.digest));
     print(&format!("  chain  {}", verdict.chain));
     for finding in &verdict.violations.list {
         print(&format!("  VIOLATION at entry {}: {}", finding.seq, finding.what));
     }
     for finding in &verdict.void.list {
-        let fact = finding.fact.map(|fact| format!(", fact {fact}")).unwrap_or_default();
-        print(&format!("  entry {}{fact}, counts nowhere: {}", finding.seq, finding.what));
+        print(&format!("  {}, counts nowhere: {}", place_of(finding), finding.what));
     }
-    for (name, findings) in [("violations", &verdict.violations), ("others", &verdict.void)] {
+    for finding in &verdict.notes.list {
+        print(&format!("  {}: {}", place_of(finding), finding.what));
+    }
+    for (name, findings) in [
+        ("violations", &verdict.violations),
+        ("that count nowhere", &verdict.void),
+        ("worth knowing", &verdict.notes),
+    ] {
         let more = findings.count - findings.list.len();
         if more > 0 {
             print(&format!("  and {more} more {name}"));
         }
     }
+}
+
+fn place_of(finding: &Finding) -> String {
+    let fact = finding.fact.map(|fact| format!(", fact {fact}")).unwrap_or_default();
+    format!("entry {}{fact}", finding.seq)
 }
 
 fn print_history(queue: &QueueId, visitor: VisitorId, events: &[Event], json: bool) {

@@ -14,6 +14,7 @@ use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::AskError;
 use crate::projection::rebuild::{self, Kept};
+use crate::queue::event::Level;
 use crate::up;
 use crate::wire::ask::{Answer, RebuildAnswer, RebuildQuestion, Refusal, VerifyAnswer};
 
@@ -55,16 +56,16 @@ pub enum ProjectionCommand {
     },
 }
 
-/// Runs a projection command.
-pub async fn run(command: ProjectionCommand) -> anyhow::Result<ExitCode> {
+/// Runs a projection command, as a program that knows levels of a log up to `newest`.
+pub async fn run(command: ProjectionCommand, newest: Level) -> anyhow::Result<ExitCode> {
     match command {
         ProjectionCommand::Verify { queue, json, at } => {
-            let said = verify(&parse_queue(&queue)?, &at).await?;
+            let said = verify(&parse_queue(&queue)?, &at, newest).await?;
             Ok(print_said(&said, json))
         }
         ProjectionCommand::Rebuild { queue, json, at } => {
             let begun = clock::monotonic();
-            let mut said = begin_anew(&parse_queue(&queue)?, &at).await?;
+            let mut said = begin_anew(&parse_queue(&queue)?, &at, newest).await?;
             let seconds = clock::monotonic().duration_since(begun).as_secs_f64();
             if let Some(fields) = said.as_object_mut() {
                 fields.insert("seconds".to_owned(), json!((seconds * 1_000.0).round() / 1_000.0));
@@ -74,8 +75,8 @@ pub async fn run(command: ProjectionCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn verify(queue: &QueueId, at: &AtLog) -> anyhow::Result<Value> {
-    match at.connect("auditor").await {
+async fn verify(queue: &QueueId, at: &AtLog, newest: Level) -> anyhow::Result<Value> {
+    match at.connect("auditor", newest).await {
         Ok(log) => match ask(&log, queue).await {
             Err(AskError::Nobody) => look(queue, at),
             asked => Ok(said(&asked?)),
@@ -94,8 +95,8 @@ fn look(queue: &QueueId, at: &AtLog) -> anyhow::Result<Value> {
     Ok(kept_json(&kept.context("no projector answers for this queue")?, "store"))
 }
 
-async fn begin_anew(queue: &QueueId, at: &AtLog) -> anyhow::Result<Value> {
-    let log = at.connect("projector").await?;
+async fn begin_anew(queue: &QueueId, at: &AtLog, newest: Level) -> anyhow::Result<Value> {
+    let log = at.connect("projector", newest).await?;
     match ask_rebuild(&log, queue, true).await {
         Ok(_) => {
             follow(&log, queue).await?;

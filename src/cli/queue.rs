@@ -35,6 +35,21 @@ pub enum QueueCommand {
     Close(Order),
     /// Delete a queue: its log stays, its name is not used again
     Delete(One),
+    /// Raise the level of a queue's log, once everybody who reads it knows that level
+    Upgrade(Upgrade),
+}
+
+/// A queue and the level that its log is to have.
+#[derive(Args)]
+pub struct Upgrade {
+    /// The queue
+    queue: String,
+    /// The level [default: the newest that the worker knows]
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<u16>,
+    /// How to print, and where the system is.
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A queue and its policy.
@@ -113,6 +128,11 @@ pub fn run(command: QueueCommand) -> anyhow::Result<ExitCode> {
         QueueCommand::Delete(one) => {
             let path = format!("/admin/queues/{}", one.queue);
             (one.common, Call { method: Method::Delete, path, body: Value::Null })
+        }
+        QueueCommand::Upgrade(Upgrade { queue, level, common }) => {
+            let path = format!("/admin/queues/{queue}/upgrade");
+            let body = level.map_or_else(|| json!({}), |level| json!({ "level": level }));
+            (common, Call { method: Method::Post, path, body })
         }
     };
     let (ok, body) = answer.make(&common.at)?;
@@ -195,12 +215,16 @@ fn print_queue(queue: &Value) {
         Some(other) => other.to_string(),
     };
     print(&format!("{}: {}", text("queue"), text("status")));
+    if queue.get("halted").is_some_and(|halted| !halted.is_null()) {
+        print(&format!("  HALTED    {}; what follows is of before that", text("halted")));
+    }
     if queue.get("reason").is_some_and(|reason| !reason.is_null()) {
         print(&format!("  reason    {}", text("reason")));
     }
     if queue.get("followsLoad") == Some(&json!(true)) {
         print(&format!("  rate      {} a minute, by the site's load", text("ratePerMinute")));
     }
+    print(&format!("  level     {}", text("level")));
     print(&format!("  waiting   {} ({} here)", text("waiting"), text("present")));
     print(&format!(
         "  admitted  {} ({} inside, {} tokens unused)",

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -20,7 +20,10 @@ use crate::log::connection::Log;
 use crate::log::publish::{PublishError, Stored};
 use crate::log::stream::DEDUP_WINDOW_SECONDS;
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{Entry, NodeId, Seated, Seq, Socket, VisitorId};
+use crate::queue::event::{
+    Disconnected, Entry, Join, Joined, Left, Level, NodeId, Reconnected, Return, Seq, Socket,
+    VisitorId,
+};
 use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::event::FACTS_PER_ENTRY_MAX;
@@ -32,14 +35,15 @@ pub const FACTS_WAITING_MAX: usize = 65_536;
 /// A fact that a node may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeFact {
-    /// A visitor took a place, on this socket.
-    Joined(VisitorId, Socket),
-    /// A visitor is present (again), on this socket.
-    Reconnected(VisitorId, Socket),
+    /// A visitor took a place, at this node.
+    Joined(NodeId, Join),
+    /// A visitor is present (again), at this node. With an entry, the node asserts a seat that it has had,
+    /// and knows what became of the visitor up to there.
+    Reconnected(NodeId, Option<Seq>, Return),
     /// This socket of the visitor is gone.
     Disconnected(VisitorId, Socket),
     /// A visitor gave their place up.
-    Left(VisitorId),
+    Left(Left),
 }
 
 /// Where a fact is in the log.
@@ -69,6 +73,9 @@ pub enum AppendError {
     /// The process is stopping.
     #[error("stopping")]
     Stopping,
+    /// It was so no more when its turn came.
+    #[error("it is so no more")]
+    Withdrawn,
 }
 
 /// Takes facts for one queue. Cheap to clone.
@@ -76,19 +83,24 @@ pub enum AppendError {
 pub struct Appender {
     to_writer: mpsc::Sender<Waiting>,
     known: Arc<AtomicU64>,
+    level: Arc<AtomicU16>,
 }
 
-#[derive(Debug)]
 struct Waiting {
     fact: NodeFact,
+    /// Whether it is still so, asked when its turn comes: behind an outage that may be much later.
+    is_so: Option<IsSo>,
     done: oneshot::Sender<Result<Appended, AppendError>>,
 }
+
+type IsSo = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Appender {
     /// Starts the writer of a queue. It goes on writing what it has when asked to stop.
     pub fn start(log: &Log, queue: &QueueId, shutdown: &Shutdown) -> Self {
         let (to_writer, facts) = mpsc::channel(FACTS_WAITING_MAX);
         let known = Arc::new(AtomicU64::new(0));
+        let level = Arc::new(AtomicU16::new(Level::FIRST.0));
         let writer = Writer {
             log: log.clone(),
             queue: queue.clone(),
@@ -97,12 +109,18 @@ impl Appender {
             entries: 0,
             stored_to: Seq(0),
             known: Arc::clone(&known),
+            level: Arc::clone(&level),
             is_other_stream: false,
             waiting: VecDeque::new(),
             is_joins_turn: true,
         };
         shutdown.spawn(writer.run(facts, shutdown.clone()));
-        Self { to_writer, known }
+        Self { to_writer, known, level }
+    }
+
+    /// The log is at this level: entries are written in its version from now on, if this program knows it.
+    pub fn at_level(&self, level: Level) {
+        self.level.store(level.0, Ordering::Relaxed);
     }
 
     /// How many facts wait to be taken up by the writer.
@@ -118,8 +136,21 @@ impl Appender {
     /// Hands a fact over. What comes back tells, perhaps much later, where it is stored or that it
     /// is not; whoever loses interest drops it, and the fact is written all the same.
     pub fn append(&self, fact: NodeFact) -> Result<Pending, AppendError> {
+        self.hand_over(fact, None)
+    }
+
+    /// The same for a fact that is written only if it is still so when its turn comes.
+    pub fn append_if(
+        &self,
+        fact: NodeFact,
+        is_so: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Pending, AppendError> {
+        self.hand_over(fact, Some(Box::new(is_so)))
+    }
+
+    fn hand_over(&self, fact: NodeFact, is_so: Option<IsSo>) -> Result<Pending, AppendError> {
         let (done, pending) = oneshot::channel();
-        match self.to_writer.try_send(Waiting { fact, done }) {
+        match self.to_writer.try_send(Waiting { fact, is_so, done }) {
             Ok(()) => Ok(Pending(pending)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(AppendError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(AppendError::Stopping),
@@ -147,6 +178,8 @@ struct Writer {
     stored_to: Seq,
     /// How far the log goes, as far as is known.
     known: Arc<AtomicU64>,
+    /// The log's level.
+    level: Arc<AtomicU16>,
     /// The stream turned out to be another: nothing more is written into it.
     is_other_stream: bool,
     waiting: VecDeque<Waiting>,
@@ -200,10 +233,16 @@ impl Writer {
 
     /// Writes one entry, however long it takes, and tells everyone in it.
     async fn write(&mut self, batch: Vec<Waiting>) {
+        let is_so = |waiting: &Waiting| waiting.is_so.as_ref().is_none_or(|is_so| is_so());
+        let (batch, withdrawn): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_so);
+        for waiting in withdrawn {
+            // Nobody listens when the visitor has gone meanwhile.
+            let _ = waiting.done.send(Err(AppendError::Withdrawn));
+        }
         let entry = to_entry(batch.iter().map(|waiting| waiting.fact));
-        let Some((writer, kind, payload)) = entry.as_ref().and_then(wire::event::write) else {
-            return;
-        };
+        let version = Level(self.level.load(Ordering::Relaxed)).min(self.log.newest());
+        let written = entry.as_ref().and_then(|entry| wire::event::write(entry, version));
+        let Some((writer, kind, payload)) = written else { return };
         let subject = subjects::log(&self.queue, writer, kind);
         let fate = self.store_in_order(subject, payload.into()).await;
         for (index, waiting) in (0..).zip(batch) {
@@ -314,17 +353,19 @@ async fn sleep_until(deadline: Option<Instant>) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Joined(NodeId),
-    Reconnected(NodeId),
+    Reconnected(NodeId, Option<Seq>),
     Disconnected(NodeId),
     Left,
 }
 
 fn kind(fact: &NodeFact) -> (Kind, VisitorId) {
     match fact {
-        NodeFact::Joined(visitor, socket) => (Kind::Joined(socket.node), *visitor),
-        NodeFact::Reconnected(visitor, socket) => (Kind::Reconnected(socket.node), *visitor),
+        NodeFact::Joined(node, join) => (Kind::Joined(*node), join.visitor),
+        NodeFact::Reconnected(node, basis, back) => {
+            (Kind::Reconnected(*node, *basis), back.visitor)
+        }
         NodeFact::Disconnected(visitor, socket) => (Kind::Disconnected(socket.node), *visitor),
-        NodeFact::Left(visitor) => (Kind::Left, *visitor),
+        NodeFact::Left(left) => (Kind::Left, left.visitor),
     }
 }
 
@@ -371,26 +412,35 @@ fn take_kind(waiting: &mut VecDeque<Waiting>, wanted: Kind) -> Vec<Waiting> {
     batch
 }
 
+/// The entry of facts that are all of one kind.
 fn to_entry(facts: impl Iterator<Item = NodeFact>) -> Option<Entry> {
-    let mut visitors = Vec::new();
-    let mut entry_kind = None;
+    let mut entry = None;
     for fact in facts {
-        let (kind, visitor) = kind(&fact);
-        entry_kind = Some(kind);
-        let number = match fact {
-            NodeFact::Joined(_, socket)
-            | NodeFact::Reconnected(_, socket)
-            | NodeFact::Disconnected(_, socket) => socket.number,
-            NodeFact::Left(_) => 0,
-        };
-        visitors.push((visitor, number));
+        match (fact, &mut entry) {
+            (NodeFact::Joined(node, join), None) => {
+                entry = Some(Entry::Joined(Joined { node, visitors: vec![join] }));
+            }
+            (NodeFact::Joined(_, join), Some(Entry::Joined(joined))) => joined.visitors.push(join),
+            (NodeFact::Reconnected(node, basis, back), None) => {
+                let visitors = vec![back];
+                entry = Some(Entry::Reconnected(Reconnected { node, basis, visitors }));
+            }
+            (NodeFact::Reconnected(_, _, back), Some(Entry::Reconnected(all))) => {
+                all.visitors.push(back);
+            }
+            (NodeFact::Disconnected(visitor, Socket { node, number }), None) => {
+                let visitors = vec![(visitor, number)];
+                entry = Some(Entry::Disconnected(Disconnected { node, visitors }));
+            }
+            (NodeFact::Disconnected(visitor, socket), Some(Entry::Disconnected(all))) => {
+                all.visitors.push((visitor, socket.number));
+            }
+            (NodeFact::Left(left), None) => entry = Some(Entry::Left(vec![left])),
+            (NodeFact::Left(left), Some(Entry::Left(all))) => all.push(left),
+            (_, Some(_)) => return None,
+        }
     }
-    Some(match entry_kind? {
-        Kind::Joined(node) => Entry::Joined(Seated { node, visitors }),
-        Kind::Reconnected(node) => Entry::Reconnected(Seated { node, visitors }),
-        Kind::Disconnected(node) => Entry::Disconnected(Seated { node, visitors }),
-        Kind::Left => Entry::Left(visitors.into_iter().map(|(visitor, _)| visitor).collect()),
-    })
+    entry
 }
 
 #[cfg(test)]
@@ -400,7 +450,8 @@ mod tests {
     const NODE: NodeId = NodeId([1; 16]);
 
     fn batches(facts: &[NodeFact]) -> Vec<Vec<NodeFact>> {
-        let waiting = |fact: &NodeFact| Waiting { fact: *fact, done: oneshot::channel().0 };
+        let waiting =
+            |fact: &NodeFact| Waiting { fact: *fact, is_so: None, done: oneshot::channel().0 };
         let mut waiting: VecDeque<Waiting> = facts.iter().map(waiting).collect();
         let (mut batches, mut is_joins_turn) = (Vec::new(), true);
         while !waiting.is_empty() {
@@ -415,12 +466,12 @@ mod tests {
         let (ann, bob, cid) = (VisitorId([7; 16]), VisitorId([8; 16]), VisitorId([9; 16]));
         let socket = Socket { node: NODE, number: 1 };
         let facts = [
-            NodeFact::Joined(ann, socket),
+            joined(ann),
             NodeFact::Disconnected(ann, socket),
-            NodeFact::Joined(bob, socket),
-            NodeFact::Reconnected(ann, socket),
+            joined(bob),
+            back(ann, None),
             NodeFact::Disconnected(bob, socket),
-            NodeFact::Joined(cid, socket),
+            joined(cid),
         ];
         assert_eq!(
             batches(&facts),
@@ -430,18 +481,24 @@ mod tests {
 
     #[test]
     fn joins_go_first_in_every_other_entry_where_more_waits_than_one_takes() {
-        let socket = Socket { node: NODE, number: 1 };
         let returns = 2 * FACTS_PER_ENTRY_MAX + 500;
-        let mut facts: Vec<NodeFact> =
-            (0..returns).map(|n| NodeFact::Reconnected(visitor(n), socket)).collect();
+        let mut facts: Vec<NodeFact> = (0..returns).map(|n| back(visitor(n), None)).collect();
         // The last one came back before, and has to wait for that to be written.
         let joins = [visitor(returns), visitor(returns + 1), visitor(0)];
-        facts.extend(joins.map(|visitor| NodeFact::Joined(visitor, socket)));
+        facts.extend(joins.map(joined));
         let sizes = |facts: &[NodeFact]| batches(facts).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes(&facts), [2, FACTS_PER_ENTRY_MAX, 1, FACTS_PER_ENTRY_MAX, 500]);
         assert_eq!(batches(&facts)[0], facts[returns..returns + 2]);
         // What fits into one entry leaves in the order in which it came.
         assert_eq!(sizes(&facts[returns - 10..]), [10, 3]);
+    }
+
+    fn joined(visitor: VisitorId) -> NodeFact {
+        NodeFact::Joined(NODE, Join::plain(visitor, 1))
+    }
+
+    fn back(visitor: VisitorId, basis: Option<Seq>) -> NodeFact {
+        NodeFact::Reconnected(NODE, basis, Return::plain(visitor, 1))
     }
 
     fn visitor(number: usize) -> VisitorId {
@@ -450,13 +507,15 @@ mod tests {
 
     #[test]
     fn an_entry_is_bounded_and_of_one_node() {
-        let many: Vec<NodeFact> =
-            (0..FACTS_PER_ENTRY_MAX + 1).map(|n| NodeFact::Left(visitor(n))).collect();
+        let many: Vec<NodeFact> = (0..FACTS_PER_ENTRY_MAX + 1)
+            .map(|n| NodeFact::Left(Left { visitor: visitor(n), hand: 0 }))
+            .collect();
         let sizes: Vec<usize> = batches(&many).iter().map(Vec::len).collect();
         assert_eq!(sizes, [FACTS_PER_ENTRY_MAX, 1]);
-        let socket = |node: u8| Socket { node: NodeId([node; 16]), number: 0 };
-        let two =
-            [NodeFact::Joined(visitor(1), socket(1)), NodeFact::Joined(visitor(2), socket(2))];
-        assert_eq!(batches(&two).len(), 2);
+        let other = NodeFact::Joined(NodeId([2; 16]), Join::plain(visitor(2), 1));
+        assert_eq!(batches(&[joined(visitor(1)), other]).len(), 2);
+        // What an assertion rests on is said once, for all in the entry.
+        let of = |basis: u32| back(visitor(basis as usize), Some(Seq(basis.into())));
+        assert_eq!(batches(&[of(1), of(2), back(visitor(3), None)]).len(), 3);
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use crate::clock;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+
+use crate::clock;
+use crate::queue::event::Level;
 
 /// Above this an unanswered request counts as lost. An append to a busy disk takes milliseconds; a
 /// visitor is told after 3 s that the log does not answer, so the answer must be known by then.
@@ -20,6 +22,7 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Log {
     pub(super) client: Client,
+    newest: Level,
 }
 
 /// The address can't be used.
@@ -30,7 +33,8 @@ pub struct ConnectError(String);
 impl Log {
     /// Connects to `url`, as `nats://user:password@host:port`, and keeps trying. Comes back at
     /// once, connected or not: a role starts without a log and says that it has none.
-    pub async fn connect(url: &str, name: &str) -> Result<Self, ConnectError> {
+    /// `newest` is the highest level of a log that this program knows.
+    pub async fn connect(url: &str, name: &str, newest: Level) -> Result<Self, ConnectError> {
         // The address holds a password: the error says what is wrong with it, not what it is.
         let failed = |why: &str| ConnectError(why.to_owned());
         let server: ServerAddr = url.parse().map_err(|_| failed("it is no nats:// address"))?;
@@ -53,7 +57,12 @@ impl Log {
         // The address holds a password: the error says what is wrong with it, not what it is.
         let client =
             options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
-        Ok(Self { client })
+        Ok(Self { client, newest })
+    }
+
+    /// The highest level of a log that this program knows.
+    pub fn newest(&self) -> Level {
+        self.newest
     }
 
     /// Waits for the first connection, for one who has nothing to do without it.

@@ -5,11 +5,11 @@ use async_nats::HeaderMap;
 use crate::log::connection::Log;
 use crate::log::publish::{PublishError, Stored};
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{Decision, Entry};
+use crate::queue::event::{Decision, Entry, Level};
 use crate::wire;
 
 impl Log {
-    /// Appends a decision, if the last admission entry is still the one that it names in `prev`.
+    /// Appends a decision in this version, if the last admission entry is still the one that it names in `prev`.
     ///
     /// There is no message id: the fence itself lets it in at most once. After
     /// [`PublishError::Unknown`] the same decision may be sent again; [`PublishError::FenceLost`]
@@ -18,8 +18,9 @@ impl Log {
         &self,
         queue: &QueueId,
         decision: &Decision,
+        version: Level,
     ) -> Result<Stored, PublishError> {
-        let written = wire::event::write(&Entry::Decided(decision.clone()));
+        let written = wire::event::write(&Entry::Decided(decision.clone()), version);
         let (writer, kind, payload) =
             written.ok_or_else(|| PublishError::Refused("the decision can't be written".into()))?;
         let mut headers = HeaderMap::new();

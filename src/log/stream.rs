@@ -1,5 +1,6 @@
 //! The stream of a queue: its one template, and what the server says of it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -13,6 +14,17 @@ use crate::queue::event::{At, Seq};
 /// The server forgets message ids after this; an append is resolved within half of it.
 pub const DEDUP_WINDOW_SECONDS: u64 = 120;
 
+/// Where the queue's secret is kept, wrapped: in the metadata of its stream, so that a queue and its
+/// secret are made in one step, and of two who make them at once the first one's counts for both.
+/// Whoever may ask for `STREAM.INFO` sees it, and can do nothing with it.
+///
+/// An operator who takes it out of there (`STREAM.UPDATE` without it) and out of every backup destroys
+/// it, and the log can be linked to nobody any more. Nodes that run have it in memory, and are started
+/// again some seconds later; from then on they put nobody new in this queue's line, and say so in
+/// `/readyz` while it is not closed. A stream is restored with the configuration that the restore names,
+/// so one that leaves this out destroys it, too.
+pub const SECRET_METADATA: &str = "anteroom-secret";
+
 /// What differs between installations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,7 +35,7 @@ pub struct Limits {
 }
 
 /// What the server says of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// The stream's identity: when it was created.
     pub created: At,
@@ -35,10 +47,14 @@ pub struct Info {
     pub bytes: u64,
     /// Bytes that it may hold.
     pub max_bytes: u64,
+    /// The queue's secret, wrapped ([`SECRET_METADATA`]); none once it was destroyed.
+    pub secret: Option<String>,
     /// The server's time when it answered.
     pub now: At,
     /// When it was asked, by this machine's monotonic clock.
     pub asked: Instant,
+    /// When the answer came, by the same.
+    pub heard: Instant,
 }
 
 /// Why a stream could not be looked at or made.
@@ -83,6 +99,7 @@ struct InfoJson {
 #[derive(Deserialize)]
 struct ConfigJson {
     max_bytes: i64,
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -101,17 +118,19 @@ struct NamesJson {
 }
 
 impl Log {
-    /// Makes the stream of a queue, or finds that it is there.
+    /// Makes the stream of a queue with this wrapped secret, or finds that it is there; then the secret is
+    /// the one that it has.
     pub async fn create_stream(
         &self,
         queue: &QueueId,
         limits: Limits,
+        secret: &str,
     ) -> Result<Info, StreamError> {
         let subject = format!("$JS.API.STREAM.CREATE.{}", subjects::stream(queue));
-        let made = self.api::<InfoJson>(subject, &template(queue, limits)).await;
+        let made = self.api::<InfoJson>(subject, &template(queue, limits, secret)).await;
         match made {
             Ok(_) => self.stream_info(queue).await,
-            // Already there, perhaps with limits of its own: it is used as it is.
+            // Already there, with a secret and perhaps limits of its own: it is used as it is.
             Err(ApiFailure::Api(error)) if error.err_code == STREAM_NAME_IN_USE => {
                 self.stream_info(queue).await
             }
@@ -124,6 +143,7 @@ impl Log {
         let subject = format!("$JS.API.STREAM.INFO.{}", subjects::stream(queue));
         let asked = clock::monotonic();
         let info: InfoJson = self.api(subject, &json!({})).await?;
+        let heard = clock::monotonic();
         let instant = |text: &str| {
             clock::parse_rfc3339(text).ok_or_else(|| StreamError::Refused(format!("time {text}")))
         };
@@ -133,8 +153,10 @@ impl Log {
             last: Seq(info.state.last_seq),
             bytes: info.state.bytes,
             max_bytes: u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX),
+            secret: info.config.metadata.and_then(|mut metadata| metadata.remove(SECRET_METADATA)),
             now: instant(&info.ts)?,
             asked,
+            heard,
         })
     }
 
@@ -197,7 +219,7 @@ impl From<ApiFailure> for StreamError {
 
 /// The stream of every queue. History is complete: nothing is aged out, deleted or purged, and a
 /// full stream refuses rather than forgets.
-fn template(queue: &QueueId, limits: Limits) -> Value {
+fn template(queue: &QueueId, limits: Limits, secret: &str) -> Value {
     json!({
         "name": subjects::stream(queue),
         "subjects": [subjects::log_all(queue)],
@@ -213,6 +235,7 @@ fn template(queue: &QueueId, limits: Limits) -> Value {
         "deny_delete": true,
         "deny_purge": true,
         "allow_direct": true,
+        "metadata": {SECRET_METADATA: secret},
         "republish": {"src": subjects::log_all(queue), "dest": subjects::stored_all(queue)},
     })
 }

@@ -16,7 +16,7 @@ use crate::log::connection::{Log, REQUEST_SECONDS_MAX};
 use crate::log::stream::{Info, StreamError};
 use crate::log::subjects::{self, QueueId};
 use crate::queue::digest::Chain;
-use crate::queue::event::{At, Entry, Seq};
+use crate::queue::event::{At, Entry, Level, Seq};
 use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::event::Read;
@@ -35,15 +35,55 @@ pub struct Record {
 }
 
 impl Record {
-    /// What the fold applies, and of a void entry what is wrong with it. One of a newer version
-    /// halts the reader.
-    pub fn read(&self, queue: &QueueId) -> Result<(Entry, Option<String>), Halt> {
+    /// What it says to a reader who knows levels up to `newest`. A log that begins with version 1 halts
+    /// every reader.
+    pub fn read(&self, queue: &QueueId, newest: Level) -> Result<Written, Halt> {
         let subject = subjects::writer_and_kind(queue, &self.subject).unwrap_or_default();
-        match wire::event::read(subject, &self.payload) {
-            Read::Entry(entry) => Ok((entry, None)),
-            Read::Void { fenced, why } => Ok((Entry::Void { fenced }, Some(why))),
-            Read::Newer { version } => Err(Halt::Newer { seq: self.seq, version }),
+        if self.seq == Seq(1) && wire::event::is_of_version_1(subject, &self.payload) {
+            return Err(Halt::Version1);
         }
+        Ok(match wire::event::read(subject, &self.payload, newest) {
+            Read::Entry(version, entry) => Written { version, entry, why: None },
+            Read::Void { fenced, why } => {
+                let version = Level::FIRST;
+                Written { version, entry: Entry::Void { fenced }, why: Some(why) }
+            }
+        })
+    }
+}
+
+/// What an entry says, before it is known whether the log's level allows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    version: Level,
+    entry: Entry,
+    /// Of a void entry, what is wrong with it.
+    why: Option<String>,
+}
+
+impl From<Entry> for Written {
+    /// An entry that is valid at every level.
+    fn from(entry: Entry) -> Self {
+        Self { version: Level::FIRST, entry, why: None }
+    }
+}
+
+impl Written {
+    /// What is folded of it where the log is at this level: an entry of a higher version is void.
+    pub fn at_level(&self, level: Level) -> (&Entry, Option<String>) {
+        if self.version <= level {
+            return (&self.entry, self.why.clone());
+        }
+        let why = format!("its version, {}, is above the log's level, {level}", self.version);
+        let void = match &self.entry {
+            Entry::Decided(_) => &Entry::Void { fenced: true },
+            Entry::Joined(_)
+            | Entry::Reconnected(_)
+            | Entry::Disconnected(_)
+            | Entry::Left(_)
+            | Entry::Void { .. } => &Entry::Void { fenced: false },
+        };
+        (void, Some(why))
     }
 }
 
@@ -57,9 +97,7 @@ pub struct Decoded {
     /// The chain from the first entry up to this one.
     pub chain: Chain,
     /// What it says.
-    pub entry: Entry,
-    /// Of a void entry, what is wrong with it.
-    pub why: Option<String>,
+    pub written: Written,
 }
 
 /// What a reader hears.
@@ -89,14 +127,20 @@ pub enum Halt {
     /// It is another stream than the one that was read before, or has lost its end.
     #[error("this is not the stream that was read before")]
     OtherStream,
-    /// An entry is of a newer version than this program reads.
-    #[error("entry {} is of version {version}, which this program can't read: upgrade it", .seq.0)]
-    Newer {
+    /// An entry raises the log to a level that this program does not know.
+    #[error("entry {} raises the log to level {level}, which this program can't read: upgrade it", .seq.0)]
+    Level {
         /// The entry.
         seq: Seq,
-        /// Its version.
-        version: u64,
+        /// The level.
+        level: Level,
     },
+    /// The log is from before the first release.
+    #[error(
+        "this log is of version 1, from before the first release, which nothing reads any more: \
+         begin with a new queue, or a new folder"
+    )]
+    Version1,
 }
 
 /// Messages fetched at once: about what one reply buffer of the server holds.
@@ -165,6 +209,7 @@ pub fn decode(
     mut heard: mpsc::Receiver<Heard>,
     queue: &QueueId,
     chain: Chain,
+    newest: Level,
     shutdown: &Shutdown,
 ) -> mpsc::Receiver<Heard<Decoded>> {
     let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -173,7 +218,7 @@ pub fn decode(
         while let Some(heard) = heard.recv().await {
             let (heard, halt) = match heard {
                 Heard::Records(records) => {
-                    let (decoded, halt) = decode_all(&records, &queue, &mut chain);
+                    let (decoded, halt) = decode_all(&records, &queue, newest, &mut chain);
                     (Heard::Records(decoded), halt)
                 }
                 Heard::Info(info) => (Heard::Info(info), None),
@@ -202,17 +247,18 @@ pub fn decode(
 fn decode_all(
     records: &[Record],
     queue: &QueueId,
+    newest: Level,
     chain: &mut Chain,
 ) -> (Vec<Decoded>, Option<Halt>) {
     let mut decoded = Vec::with_capacity(records.len());
     for record in records {
-        let (entry, why) = match record.read(queue) {
-            Ok(read) => read,
+        let written = match record.read(queue, newest) {
+            Ok(written) => written,
             Err(halt) => return (decoded, Some(halt)),
         };
         *chain = chain.then(record.seq, record.stored, &record.subject, &record.payload);
         let (seq, stored) = (record.seq, record.stored);
-        decoded.push(Decoded { seq, stored, chain: *chain, entry, why });
+        decoded.push(Decoded { seq, stored, chain: *chain, written });
     }
     (decoded, None)
 }
@@ -284,8 +330,9 @@ impl Tail {
         }
         self.short_since = None;
         self.check_last().await?;
+        let last = info.last;
         self.tell(Heard::Info(info)).await.map_err(|Done| Halted::Away)?;
-        while self.next <= info.last {
+        while self.next <= last {
             let batch = self.log.fetch(&self.queue, self.next, FETCH_MESSAGES).await;
             let batch = batch.map_err(|FetchError| Halted::Away)?;
             if batch.is_empty() {
@@ -508,21 +555,38 @@ fn read_record(message: &Message) -> Option<Record> {
 mod tests {
     use super::*;
 
+    fn record(seq: u64, subject: &str, payload: &'static str) -> Record {
+        let subject = format!("anteroom.log.demo.{subject}");
+        Record { seq: Seq(seq), stored: At(0), subject, payload: payload.into() }
+    }
+
+    fn queue() -> QueueId {
+        QueueId::parse("demo").unwrap()
+    }
+
     #[test]
-    fn what_comes_before_an_entry_of_a_newer_version_is_decoded() {
-        let queue = QueueId::parse("demo").unwrap();
-        let record = |seq: u64, payload: &'static str| Record {
-            seq: Seq(seq),
-            stored: At(0),
-            subject: "anteroom.log.demo.node.left".to_owned(),
-            payload: payload.into(),
-        };
-        let records = vec![record(1, "no JSON"), record(2, r#"{"v":2}"#), record(3, "no JSON")];
+    fn an_entry_above_the_logs_level_is_void_whoever_reads_it() {
+        let facts = r#""facts":[{"visitor":"11111111-1111-1111-1111-111111111111"}]"#;
+        let payload: &'static str = format!(r#"{{"v":3,{facts}}}"#).leak();
+        let record = record(2, "node.left", payload);
+        for newest in [Level::FIRST, Level::FIRST.next()] {
+            let written = record.read(&queue(), newest).unwrap();
+            let (entry, why) = written.at_level(Level::FIRST);
+            assert_eq!(*entry, Entry::Void { fenced: false });
+            assert!(why.unwrap().contains("version"), "it is named");
+        }
+        let written = record.read(&queue(), Level::FIRST.next()).unwrap();
+        assert!(matches!(written.at_level(Level::FIRST.next()), (Entry::Left(_), None)));
+    }
+
+    #[test]
+    fn a_log_of_version_1_is_refused_and_nothing_behind_it_is_decoded() {
+        let records =
+            [record(1, "admission.configured", r#"{"v":1}"#), record(2, "node.left", "{}")];
         let mut chain = Chain::default();
-        let (decoded, halt) = decode_all(&records, &queue, &mut chain);
-        let seqs: Vec<u64> = decoded.iter().map(|decoded| decoded.seq.0).collect();
-        assert_eq!(seqs, [1]);
-        assert_eq!(chain, decoded[0].chain);
-        assert_eq!(halt, Some(Halt::Newer { seq: Seq(2), version: 2 }));
+        let (decoded, halt) = decode_all(&records, &queue(), Level::NEWEST, &mut chain);
+        assert_eq!((decoded, halt), (vec![], Some(Halt::Version1)));
+        // A node can't have one refused.
+        assert!(record(1, "node.left", r#"{"v":1}"#).read(&queue(), Level::NEWEST).is_ok());
     }
 }

@@ -134,6 +134,8 @@ fn programs(
         addresses.visitors.to_string(),
         "--mac-key-file".to_owned(),
         path(folder.mac_key()),
+        "--installation-key-file".to_owned(),
+        path(folder.installation_key()),
         "--issuer".to_owned(),
         issuer.clone(),
     ];
@@ -146,6 +148,8 @@ fn programs(
         addresses.operators.to_string(),
         "--signing-key-file".to_owned(),
         path(folder.signing_key()),
+        "--installation-key-file".to_owned(),
+        path(folder.installation_key()),
         "--operator-token-file".to_owned(),
         path(folder.operator_token()),
         "--issuer".to_owned(),

@@ -23,8 +23,8 @@ use crate::node::entry;
 use crate::node::session::Session;
 use crate::node::waiting;
 use crate::node::{NoQueue, Node, Queue, authorize, page, passes};
+use crate::queue::door::origin_of;
 use crate::queue::event::State as QueueState;
-use crate::queue::policy::origin_of;
 use crate::wire::frame;
 use crate::wire::token;
 
@@ -145,7 +145,7 @@ fn is_own_origin(node: &Node, headers: &HeaderMap) -> bool {
 fn is_allowed_origin(queue: &Queue, headers: &HeaderMap) -> bool {
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let view = queue.view();
-    origin.is_some_and(|origin| view.policy().allowed_origins.iter().any(|o| o == origin))
+    origin.is_some_and(|origin| view.door().allowed_origins.iter().any(|o| o == origin))
 }
 
 /// Why nothing can be said of a queue.
@@ -170,8 +170,8 @@ async fn queue(
     let view = queue.view();
     let mut body = json!({
         "queue": queue.id.as_str(),
-        "title": view.policy().title,
-        "content": view.policy().content,
+        "title": view.door().title,
+        "content": view.door().content,
         "status": waiting::status(view.state()),
         "reason": view.reason(),
         "opensAt": view.opens_at().map(|at| clock::rfc3339(at.seconds())),
@@ -180,7 +180,7 @@ async fn queue(
     });
     let asked = query.iter().find(|(key, _)| key == "target").map(|(_, target)| target);
     if let (Some(target), Some(body)) = (asked, body.as_object_mut()) {
-        let is_allowed = view.policy().may_lead_to(target);
+        let is_allowed = view.door().may_lead_to(target);
         body.insert("target".to_owned(), is_allowed.then_some(target.as_str()).into());
     }
     let cache = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];

@@ -11,7 +11,6 @@ use form_urlencoded::byte_serialize;
 
 use crate::http::forwarded::Forwarded;
 use crate::http::{Arrived, Problem};
-use crate::ids;
 use crate::node::api::no_queue;
 use crate::node::passes::{self, Answered};
 use crate::node::presented::{in_cookies, in_headers};
@@ -80,8 +79,8 @@ pub(super) async fn authorize(
 async fn use_token(node: &Arc<Node>, token: &str, came: At) -> Result<Answered, Problem> {
     // All requests with this token have this key, which is of more characters than one that a client
     // could name itself.
-    let key = ids::key_digest(&format!("authorize {token}"));
-    let answered = passes::redeem_token(node, token, key).await?;
+    let key = format!("authorize {token}");
+    let answered = passes::redeem_token(node, token, &key).await?;
     let redeemed_at = At(answered.1.redeemed_at);
     let passed = |at: At| Duration::from_nanos(u64::try_from(at.since(redeemed_at)).unwrap_or(0));
     if passed(came) > TOGETHER {
@@ -127,7 +126,7 @@ fn way_back(queue: &Queue, headers: &HeaderMap, forwarded: &Forwarded<'_>) -> Op
     let is_page = forwarded.method == Some("GET") && is_navigation(headers);
     let uri = forwarded.uri.filter(|uri| is_page && uri.starts_with('/'))?;
     let target = format!("{}/anteroom/enter?to={}", forwarded.origin()?, encoded(uri));
-    queue.view().policy().may_lead_to(&target).then_some(target)
+    queue.view().door().may_lead_to(&target).then_some(target)
 }
 
 /// Whether somebody opens a page, as browsers say it; older ones only say that they would take one.

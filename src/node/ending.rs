@@ -2,7 +2,7 @@
 
 use crate::node::session::{Bad, Gone, Session, write_error, write_message};
 use crate::wire::frame::{self, CloseCode};
-use crate::wire::socket::{EndReason, EndedPayload, ErrorCode, ServerMessage};
+use crate::wire::socket::{EndReason, EndedPayload, ErrorCode, ErrorPayload, ServerMessage};
 
 /// What a visitor is told to wait when the log or a projector does not answer.
 pub(super) const RETRY_AFTER_SECONDS: u32 = 3;
@@ -14,8 +14,10 @@ const SPREAD_SECONDS: u64 = 8;
 pub(super) enum End {
     /// The visitor's place is gone.
     Ended(EndReason),
-    /// A newer socket has the place.
-    Replaced,
+    /// A newer socket has the place; of those that the client opened it is this one, where that is known.
+    Replaced(u32),
+    /// The place was carried to another browser or device.
+    Carried,
     /// Something that came can't be accepted.
     Refused(Bad),
     /// There is no queue of this name.
@@ -65,7 +67,8 @@ impl End {
             | Self::Full
             | Self::Unavailable(_) => true,
             Self::Ended(_)
-            | Self::Replaced
+            | Self::Replaced(_)
+            | Self::Carried
             | Self::Going(_)
             | Self::Gone
             | Self::Silent
@@ -77,7 +80,8 @@ impl End {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Ended(_) => "ended",
-            Self::Replaced => "replaced",
+            Self::Replaced(_) => "replaced",
+            Self::Carried => "carried",
             Self::Refused(bad) => bad.reason,
             Self::UnknownQueue => "unknown_queue",
             Self::UnknownConnection => "unknown_connection",
@@ -98,10 +102,18 @@ impl End {
                 write_message(out, &ServerMessage::Ended { payload });
                 (CloseCode::Normal, String::new())
             }
-            Self::Replaced => {
-                let message = "this place is open on a newer connection";
-                write_error(out, ErrorCode::Replaced, message, None);
+            Self::Replaced(opened) => {
+                let message = "this place is open on a newer connection".to_owned();
+                let opened = (*opened > 0).then_some(*opened);
+                let code = ErrorCode::Replaced;
+                let payload = ErrorPayload { code, message, retry_after: None, opened };
+                write_message(out, &ServerMessage::Error { payload });
                 (CloseCode::Normal, "replaced".to_owned())
+            }
+            Self::Carried => {
+                let message = "this place was carried to another browser or device";
+                write_error(out, ErrorCode::Carried, message, None);
+                (CloseCode::Normal, "carried".to_owned())
             }
             Self::Refused(bad) => {
                 write_error(out, bad.error, &bad.message, None);

@@ -9,15 +9,17 @@ use crate::log::append::{AppendError, Appended, NodeFact, Pending};
 use crate::log::talk::AskError;
 use crate::node::counts;
 use crate::node::ending::{self, End, RETRY_AFTER_SECONDS};
-use crate::node::hall::seats::{Taken, Told};
+use crate::node::hall::seats::{Arrival, NoSeat, Sat, Word};
+use crate::node::hall::sitting::Taken;
 use crate::node::lookups::{self, Found};
 use crate::node::places::{JoinFound, end_reason};
 use crate::node::session::{Bad, Came, Gone, Session};
 use crate::node::waiting;
 use crate::node::{APPEND_WAIT_MAX, Node, Queue};
 use crate::queue::digest::{standing_code, standing_of_code};
-use crate::queue::event::{Seq, Socket, State, Ticket, VisitorId};
+use crate::queue::event::{Join, Left, Seq, Socket, State, Ticket, VisitorId};
 use crate::queue::line::Standing;
+use crate::queue::seat::Claim;
 use crate::wire::socket::{ClientMessage, EndReason, ErrorCode, JoinedPayload, ServerMessage};
 
 /// The first message must be here within this.
@@ -41,13 +43,14 @@ pub(super) async fn serve(
     let first = tokio::time::timeout(FIRST_MESSAGE_MAX, first_of(&mut session)).await;
     drop(handshake);
     let arrived = match first {
-        Ok(Ok(Came::Message(ClientMessage::Join { join_key }))) => {
-            join(&node, &queue, &mut session, join_key.as_deref()).await
+        Ok(Ok(Came::Message(ClientMessage::Join { join_key, opened }))) => {
+            join(&node, &queue, &mut session, join_key.as_deref(), opened).await
         }
-        Ok(Ok(Came::Message(ClientMessage::Reconnect { connection_id }))) => {
+        Ok(Ok(Came::Message(ClientMessage::Reconnect { connection_id, opened }))) => {
             match node.keys.verify(queue.id.as_str(), &connection_id) {
-                Some(visitor) => {
-                    Box::pin(resume(&node, &queue, &mut session, visitor, Seq(0))).await
+                Some((visitor, hand)) => {
+                    let who = Who { visitor, hand, opened };
+                    Box::pin(resume(&node, &queue, &mut session, who, Seq(0))).await
                 }
                 None => Err(End::UnknownConnection),
             }
@@ -86,21 +89,28 @@ async fn first_of(session: &mut Session) -> Result<Came, Gone> {
     }
 }
 
+/// Who is at the door.
+#[derive(Clone, Copy)]
+struct Who {
+    visitor: VisitorId,
+    /// By whose hand they have the place.
+    hand: u32,
+    /// Which of the sockets that their client opened this is; 0 when it does not say.
+    opened: u32,
+}
+
 async fn join(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
     session: &mut Session,
     join_key: Option<&str>,
+    opened: u32,
 ) -> Result<Taken, End> {
-    let visitor = match join_key {
-        Some(key) => node
-            .keys
-            .visitor(queue.id.as_str(), key)
-            .ok_or_else(|| End::Refused(Bad::out_of_order("joinKey is a version 4 UUID")))?,
-        None => ids::visitor(),
-    };
+    let visitor = visitor(node, queue, join_key)?;
+    // Whoever has only the key has the place by the first hand.
+    let who = Who { visitor, hand: 0, opened };
     if queue.hall.sits(visitor) {
-        return Box::pin(resume(node, queue, session, visitor, Seq(0))).await;
+        return Box::pin(resume(node, queue, session, who, Seq(0))).await;
     }
     if let Some(shut) = door(queue) {
         // Whoever has a place already is let through to it.
@@ -109,10 +119,11 @@ async fn join(
         if !known {
             return Err(shut);
         }
-        return Box::pin(resume(node, queue, session, visitor, Seq(0))).await;
+        return Box::pin(resume(node, queue, session, who, Seq(0))).await;
     }
     let socket = node.next_socket();
-    let pending = queue.appender.append(NodeFact::Joined(visitor, socket));
+    let fact = Join { opened, ..Join::plain(visitor, socket.number) };
+    let pending = queue.appender.append(NodeFact::Joined(socket.node, fact));
     let pending = pending.map_err(|_| End::Unavailable(ErrorCode::LogUnavailable))?;
     let is_crowd = queue.appender.waiting() >= CROWD;
     let appended = match until_stored(queue, session, visitor, socket, pending).await? {
@@ -122,11 +133,12 @@ async fn join(
             AppendError::Busy
             | AppendError::Refused(_)
             | AppendError::OtherStream
+            | AppendError::Withdrawn
             | AppendError::Stopping,
         ) => return Err(End::Unavailable(ErrorCode::LogUnavailable)),
     };
     queue.view_mut().appended(appended.seq);
-    session.put(&joined(node, queue, visitor));
+    session.put(&joined(node, queue, who));
     let until_said = if is_crowd { TOGETHER_WAIT_MAX } else { Duration::ZERO };
     let ticket = tokio::select! {
         ticket = say_and_find(queue, session, appended, until_said) => ticket,
@@ -135,14 +147,23 @@ async fn join(
     let ticket = ticket.inspect_err(|_| queue.write(NodeFact::Disconnected(visitor, socket)))?;
     match ticket {
         Some(ticket) => {
-            let standing = standing_code(Standing::Waiting);
-            let here = Some(socket.node);
-            let found = Found { ticket, standing, node: here, through: appended.seq };
-            seat(node, queue, visitor, socket, found, Told::Yes)
+            let found = Found {
+                ticket,
+                standing: standing_code(Standing::Waiting),
+                socket: Some(socket),
+                opened,
+                hand: 0,
+                came: appended.seq,
+                through: appended.seq,
+            };
+            let taken = seat(node, queue, who, socket, found, true);
+            // The log has the visitor on this socket, which came too late for the seat.
+            taken.inspect_err(|_| queue.write(NodeFact::Disconnected(visitor, socket)))
         }
         // The visitor had a place before: it is theirs again, on this socket.
         None => {
-            let resumed = Box::pin(resume_quietly(node, queue, visitor, appended.seq)).await;
+            let resumed =
+                Box::pin(resume_quietly(node, queue, who, appended.seq, Some(socket))).await;
             if resumed.is_err() {
                 // Should it have been a new place after all, nobody is on it now.
                 queue.write(NodeFact::Disconnected(visitor, socket));
@@ -150,6 +171,16 @@ async fn join(
             resumed
         }
     }
+}
+
+/// Who says JOIN. Without the queue's secret nobody has a name that they would have again.
+fn visitor(node: &Node, queue: &Queue, join_key: Option<&str>) -> Result<VisitorId, End> {
+    let Ok(secret) = queue.secret(&node.installation) else {
+        return Err(door(queue).unwrap_or(End::Unavailable(ErrorCode::Unavailable)));
+    };
+    let Some(key) = join_key else { return Ok(ids::visitor()) };
+    let visitor = secret.visitor(key);
+    visitor.ok_or_else(|| End::Refused(Bad::out_of_order("joinKey is a version 4 UUID")))
 }
 
 /// Why the queue takes nobody new, if it does not.
@@ -164,7 +195,7 @@ fn door(queue: &Queue) -> Option<End> {
     // Who joins through us and is not in the line yet counts; what other nodes take in meanwhile does
     // not, so the bound is soft by that.
     let coming = u32::try_from(queue.appender.waiting()).unwrap_or(u32::MAX);
-    let max_waiting = view.policy().max_waiting;
+    let max_waiting = view.door().max_waiting;
     let is_long = max_waiting.is_some_and(|max| view.waiting().saturating_add(coming) >= max);
     (view.is_full() || is_long).then_some(End::Full)
 }
@@ -210,7 +241,7 @@ async fn until_stored(
     crate::shutdown::detached(async move {
         if pending.known().await.is_ok() {
             queue.write(if left {
-                NodeFact::Left(visitor)
+                NodeFact::Left(Left { visitor, hand: 0 })
             } else {
                 NodeFact::Disconnected(visitor, socket)
             });
@@ -219,10 +250,11 @@ async fn until_stored(
     Err(end)
 }
 
-fn joined(node: &Node, queue: &Queue, visitor: VisitorId) -> ServerMessage {
+fn joined(node: &Node, queue: &Queue, who: Who) -> ServerMessage {
     let reconnect_within = queue.view().policy().reconnect_seconds;
-    let payload = JoinedPayload { queue: queue.id.to_string(), reconnect_within };
-    let connection_id = queue.connection_id(node, visitor);
+    let opened = (who.opened > 0).then_some(who.opened);
+    let payload = JoinedPayload { queue: queue.id.to_string(), reconnect_within, opened };
+    let connection_id = node.keys.connection_id(queue.id.as_str(), who.visitor, who.hand);
     ServerMessage::Joined { connection_id, payload }
 }
 
@@ -261,39 +293,62 @@ async fn ticket_of(queue: &Queue, appended: Appended) -> Option<Ticket> {
 }
 
 /// Takes a seat for someone who was found in line or with a grant, and sees to it that whatever
-/// moved them before the seat was taken, and was told to nobody, still reaches them.
+/// moved them before the seat was taken, and was told to nobody, still reaches them. Unless the log has
+/// them here already (`is_stored`), it is told that they have come.
 fn seat(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
-    visitor: VisitorId,
+    who: Who,
     socket: Socket,
     found: Found,
-    told: Told,
+    is_stored: bool,
 ) -> Result<Taken, End> {
-    let taken = queue.hall.sit(found.ticket, visitor, socket, told).ok_or(End::Replaced)?;
-    if told == Told::Sent {
-        queue.assert_here(found.ticket, visitor, socket);
-    }
+    let Who { visitor, hand, opened } = who;
+    let ticket = found.ticket;
+    let claim = match is_stored {
+        true => Claim::joined(socket, opened, found.came),
+        false => Claim::returned(socket, opened, found.came),
+    };
+    let tell = |before: Option<Socket>, word: Word| {
+        if let Some(before) = before {
+            // What is to be said of the new socket may never be written.
+            queue.write(NodeFact::Disconnected(visitor, before));
+        }
+        if !is_stored {
+            queue.tell_log(word, None);
+        }
+    };
+    let arrival = Arrival { ticket, visitor, hand, claim, through: found.through };
+    let Sat { taken, missed } = queue.hall.sit(arrival, tell).map_err(no_seat)?;
     if socket.node != node.id() {
         // Declared lost meanwhile: the log has them as absent, under the id that we had.
         queue.claim_seats(node.id());
     }
-    if standing_of_code(found.standing) == Some(Standing::Granted) {
-        queue.wants_token(found.ticket);
-        return Ok(taken);
+    let is_granted = standing_of_code(found.standing) == Some(Standing::Granted);
+    if is_granted {
+        queue.wants_token(ticket);
     }
     let (waits, seen) = {
         let view = queue.view();
-        (view.is_waiting(found.ticket), view.through())
+        (view.is_waiting(ticket), view.through())
     };
     // Where the replica is behind what was found, it will tell what comes by itself.
-    if !waits && seen >= found.through {
+    if missed.is_some() || (!is_granted && !waits && seen >= found.through) {
         let (node, queue) = (Arc::clone(node), Arc::clone(queue));
+        let at_least = seen.max(missed.unwrap_or_default());
         crate::shutdown::detached(async move {
-            lookups::catch_up(&node, &queue, found.ticket, visitor, seen).await;
+            lookups::catch_up(&node, &queue, ticket, visitor, at_least).await;
         });
     }
     Ok(taken)
+}
+
+fn no_seat(why: NoSeat) -> End {
+    match why {
+        NoSeat::Newer(opened) => End::Replaced(opened),
+        NoSeat::Carried => End::Carried,
+        NoSeat::Nobody => End::Unavailable(ErrorCode::Unavailable),
+    }
 }
 
 /// Takes up a place that the visitor has, and says JOINED.
@@ -301,28 +356,31 @@ async fn resume(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
     session: &mut Session,
-    visitor: VisitorId,
+    who: Who,
     at_least: Seq,
 ) -> Result<Taken, End> {
-    let taken = match queue.take_over(visitor) {
-        Some((sitting, notices)) => {
+    let taken = match queue.hall.take_over(who.visitor, who.hand, who.opened) {
+        Ok((sitting, notices)) => {
             if queue.view().has_unused_grant(sitting.ticket) {
                 queue.wants_token(sitting.ticket);
             }
             (sitting, notices)
         }
-        None => resume_quietly(node, queue, visitor, at_least).await?,
+        Err(why @ (NoSeat::Newer(_) | NoSeat::Carried)) => return Err(no_seat(why)),
+        Err(NoSeat::Nobody) => resume_quietly(node, queue, who, at_least, None).await?,
     };
     // The first numbers follow at once, from the pusher.
-    session.put(&joined(node, queue, visitor));
+    session.put(&joined(node, queue, who));
     Ok(taken)
 }
 
+/// The same without a word. `join` is the socket of a join that may have given a place after all.
 async fn resume_quietly(
     node: &Arc<Node>,
     queue: &Arc<Queue>,
-    visitor: VisitorId,
+    who: Who,
     at_least: Seq,
+    join: Option<Socket>,
 ) -> Result<Taken, End> {
     if queue.view().is_halted() {
         // Whatever is found now is a ticket of another line.
@@ -331,7 +389,7 @@ async fn resume_quietly(
     if queue.view().state() == State::Deleted {
         return Err(End::Ended(EndReason::Closed));
     }
-    let found = match queue.lookups.find(visitor, at_least).await {
+    let found = match queue.lookups.find(who.visitor, at_least).await {
         Ok(Some(found)) => found,
         Ok(None) => return Err(End::UnknownConnection),
         Err(AskError::Nobody | AskError::Unreadable | AskError::Refused(_)) => {
@@ -344,6 +402,18 @@ async fn resume_quietly(
             return Err(End::Ended(end_reason(found.standing)));
         }
     }
-    let socket = node.next_socket();
-    seat(node, queue, visitor, socket, found, Told::Sent)
+    if who.hand < found.hand {
+        return Err(End::Carried);
+    }
+    if who.hand > found.hand {
+        // A projector that is behind does not know yet that the place was carried.
+        return Err(End::Unavailable(ErrorCode::Unavailable));
+    }
+    if 0 < who.opened && who.opened < found.opened {
+        return Err(End::Replaced(found.opened));
+    }
+    match join.filter(|join| found.socket == Some(*join)) {
+        Some(join) => seat(node, queue, who, join, found, true),
+        None => seat(node, queue, who, node.next_socket(), found, false),
+    }
 }

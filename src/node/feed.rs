@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::{ASK_WAIT_MAX, Listener};
-use crate::node::places::{Missed, Moved, View};
+use crate::node::places::{Came, Missed, Moved, View};
 use crate::node::{NoQueue, Node, Queue, lookups};
 use crate::queue::event::{Seq, State};
 use crate::wire;
@@ -120,8 +120,10 @@ impl Follower {
         let applied = queue.view_mut().apply(&frame);
         match applied {
             Ok(moved) => {
-                queue.appender.knows(queue.view().through());
-                self.tell(queue, &moved);
+                let through = queue.view().through();
+                queue.appender.knows(through);
+                queue.appender.at_level(queue.view().level());
+                self.tell(queue, &moved, through);
             }
             Err(Missed::Hole) => self.ask_snapshot(queue.id.clone(), frame),
             Err(Missed::OtherStream) => queue.halt(),
@@ -169,6 +171,7 @@ impl Follower {
             None => self.node.add(id, view),
         };
         self.look_up_seats(&queue, through);
+        queue.appender.at_level(queue.view().level());
         for frame in frames {
             if self.waiting.contains_key(&queue.id) {
                 return;
@@ -181,7 +184,7 @@ impl Follower {
     /// What happened between the replica and the snapshot was not heard: whoever sits here may have
     /// been let in or ended, be somewhere else by now, or be taken for absent. All are looked up.
     fn look_up_seats(&self, queue: &Arc<Queue>, through: Seq) {
-        for (ticket, visitor) in queue.hall.visitors() {
+        for (ticket, visitor) in queue.hall.missed(through) {
             let (node, queue) = (Arc::clone(&self.node), Arc::clone(queue));
             self.node.shutdown.spawn(async move {
                 lookups::catch_up(&node, &queue, ticket, visitor, through).await;
@@ -189,7 +192,8 @@ impl Follower {
         }
     }
 
-    fn tell(&self, queue: &Arc<Queue>, moved: &Moved) {
+    /// Tells those who sit here what moved, up to the entry `through`.
+    fn tell(&self, queue: &Arc<Queue>, moved: &Moved, through: Seq) {
         for ticket in &moved.admitted {
             if queue.hall.visitor(*ticket).is_some() {
                 queue.wants_token(*ticket);
@@ -203,20 +207,17 @@ impl Follower {
                 queue.hall.end(ticket, EndReason::Closed);
             }
         }
-        for came in &moved.came {
-            let is_me = self.node.is_me(came.node);
-            for ticket in came.tickets.iter().copied() {
-                if is_me {
-                    queue.hall.came_here(ticket);
-                } else {
-                    queue.hall.came_elsewhere(ticket, came.seq, came.at, |visitor, socket| {
-                        queue.assert_here(ticket, visitor, socket);
-                    });
-                }
-            }
+        let say = &mut |word| queue.assert_here(word);
+        for Came { seq, places } in &moved.came {
+            queue.hall.came(*seq, places, say);
         }
+        // Only now, when everyone was told who has come elsewhere, is it said who is here.
+        queue.hall.heard(through, say);
         for lost in &moved.lost {
             self.node.reborn(*lost);
+        }
+        if moved.calls_roll {
+            queue.call_roll();
         }
         queue.tell_moved(&self.node.pushers);
     }

@@ -12,8 +12,9 @@ use crate::log::talk::AskError;
 use crate::node::places::end_reason;
 use crate::node::{Node, Queue};
 use crate::queue::digest::standing_of_code;
-use crate::queue::event::{At, NodeId, Seq, Ticket, VisitorId};
+use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::queue::line::Standing;
+use crate::queue::seat;
 use crate::shutdown::Shutdown;
 use crate::wire::ask::{PlaceAnswer, PlaceQuestion, VISITORS_PER_QUESTION_MAX};
 use crate::wire::id::Id;
@@ -26,8 +27,14 @@ const WAITING_MAX: usize = 16_384;
 pub(super) struct Found {
     pub(super) ticket: Ticket,
     pub(super) standing: u8,
-    /// The node that they were on; none while they were absent.
-    pub(super) node: Option<NodeId>,
+    /// The socket that they were on; none while they were absent.
+    pub(super) socket: Option<Socket>,
+    /// Which of the sockets that their client opened they were on last; 0 when it did not say.
+    pub(super) opened: u32,
+    /// Whose hand the place is in.
+    pub(super) hand: u32,
+    /// The last entry by which they came.
+    pub(super) came: Seq,
     pub(super) through: Seq,
 }
 
@@ -89,7 +96,12 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
                 let found = place.map(|place| Found {
                     ticket: Ticket(place.ticket),
                     standing: place.standing,
-                    node: place.node.map(|node| NodeId(node.0)),
+                    socket: place
+                        .node
+                        .map(|node| Socket { node: NodeId(node.0), number: place.socket }),
+                    opened: place.opened,
+                    hand: place.hand,
+                    came: Seq(place.came),
                     through: Seq(through),
                 });
                 // The socket may be gone; then nobody needs to know.
@@ -122,26 +134,27 @@ pub(super) async fn catch_up(
             continue;
         };
         let Some(found) = found else { return };
-        match standing_of_code(found.standing) {
-            Some(Standing::Waiting) => {}
-            Some(Standing::Granted) => return queue.wants_token(ticket),
+        let is_granted = match standing_of_code(found.standing) {
+            Some(Standing::Waiting) => false,
+            Some(Standing::Granted) => true,
             Some(Standing::Inside | Standing::Ended(_)) | None => {
                 return queue.hall.end(ticket, end_reason(found.standing));
             }
+        };
+        let Found { socket, came, through, .. } = found;
+        let place = seat::Found { socket, came, through };
+        // That it was declared lost was among what was missed.
+        let own = node.id();
+        if queue.hall.is_lost(ticket, place, own) {
+            node.reborn(own);
         }
-        let tell = |visitor, socket| queue.assert_here(ticket, visitor, socket);
-        match found.node {
-            // We never say of one who sits here that they are gone: they went with a node that was
-            // declared lost, which is this one, and the news of it was among what was missed.
-            None => {
-                if let Some(lost) = queue.hall.went(ticket, found.through) {
-                    node.reborn(lost);
-                }
-            }
-            Some(elsewhere) if !node.is_me(elsewhere) => {
-                queue.hall.came_elsewhere(ticket, found.through, At(i64::MAX), tell);
-            }
-            Some(_) => queue.hall.came_here(ticket),
+        let missed = queue.hall.looked_up(ticket, place, &mut |word| queue.assert_here(word));
+        if let Some(missed) = missed {
+            at_least = missed;
+            continue;
+        }
+        if is_granted {
+            return queue.wants_token(ticket);
         }
         // Where the replica has moved on over them since, there is more to find out.
         let (waits, seen) = {

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::http::door::{Door, Limits};
 use crate::ids;
-use crate::log::append::{AppendError, Appender, NodeFact};
+use crate::log::append::{AppendError, Appender, NodeFact, Pending};
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
+use crate::queue::event::{NodeId, Seq, Socket, Ticket};
+use crate::queue::seat::{Claim, Verdict};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
+use crate::wire::{self, beat::Beat};
 
 mod allowance;
 mod api;
@@ -27,17 +29,20 @@ mod ending;
 mod entry;
 mod feed;
 mod hall;
+mod identity;
 mod lookups;
 mod mint;
 mod page;
 mod passes;
 mod places;
 mod presented;
+mod secret;
 mod session;
 mod waiting;
 
 use hall::pushers::Pushers;
-use hall::seats::{Hall, Taken};
+use hall::seats::{Hall, Word};
+use identity::NodeIds;
 use lookups::Lookups;
 use places::View;
 
@@ -55,7 +60,9 @@ const UNKNOWN_MAX: usize = 1_000;
 /// What the role needs besides the log.
 pub struct Config {
     /// Makes and verifies connection ids.
-    pub keys: ids::Keys,
+    pub keys: ids::ConnectionKeys,
+    /// Keeps the queues' secrets.
+    pub installation: ids::InstallationKey,
     /// What tokens and passes must name as their issuer.
     pub issuer: String,
     /// The origin under which visitors reach this node, where it is not the one that they name.
@@ -73,7 +80,8 @@ const STOPPED_FOR: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is asked to stop; then its visitors are told to come back elsewhere.
 pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let id = ids::node();
+    let ids = Arc::new(NodeIds::new());
+    let id = ids.own();
     let counts = telemetry::Counts::start("node", &id.to_string(), &counts::BUCKETS)?;
     counts::describe();
     let door = Door::new(config.limits);
@@ -82,9 +90,10 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
         counts,
         log: log.clone(),
         keys: config.keys,
+        installation: config.installation,
         issuer: config.issuer,
         public_url: config.public_url,
-        ids: RwLock::new(vec![id]),
+        ids,
         sockets: AtomicU64::new(0),
         queues: RwLock::default(),
         door,
@@ -118,11 +127,11 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
 struct Node {
     counts: telemetry::Counts,
     log: Log,
-    keys: ids::Keys,
+    keys: ids::ConnectionKeys,
+    installation: ids::InstallationKey,
     issuer: String,
     public_url: Option<String>,
-    /// The ids that this process has had; the last is in use.
-    ids: RwLock<Vec<NodeId>>,
+    ids: Arc<NodeIds>,
     sockets: AtomicU64,
     queues: RwLock<BTreeMap<QueueId, Arc<Queue>>>,
     door: Arc<Door>,
@@ -156,12 +165,11 @@ enum NoQueue {
 
 impl Node {
     fn id(&self) -> NodeId {
-        let ids = self.ids.read().unwrap_or_else(PoisonError::into_inner);
-        ids.last().copied().unwrap_or(NodeId([0; 16]))
+        self.ids.own()
     }
 
     fn is_me(&self, node: NodeId) -> bool {
-        self.ids.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
+        self.ids.contains(node)
     }
 
     /// A number for a new socket.
@@ -175,9 +183,8 @@ impl Node {
             return;
         }
         if lost == self.id() {
-            let id = ids::node();
+            let id = self.ids.renew();
             tracing::warn!(lost = %lost, id = %id, "declared lost; going on under another id");
-            self.ids.write().unwrap_or_else(PoisonError::into_inner).push(id);
             let node = Arc::clone(self);
             // At once, so that nobody asks about an id that was never heard.
             crate::shutdown::detached(async move { node.beat().await });
@@ -190,7 +197,8 @@ impl Node {
     async fn beat(&self) {
         let id = self.id().to_string();
         counts::note(&self.door);
-        self.log.say(subjects::beat("node", &id), self.counts.text().into_bytes()).await;
+        let beat = Beat { counts: self.counts.text(), ..Beat::of(self.log.newest()) };
+        self.log.say(subjects::beat("node", &id), wire::beat::write(&beat)).await;
     }
 
     fn known(&self, queue: &QueueId) -> Option<Arc<Queue>> {
@@ -233,10 +241,18 @@ impl Node {
         let (granted, tickets) = mpsc::channel(mint::WAITING_MAX);
         let appender = Appender::start(&self.log, &id, &self.shutdown);
         appender.knows(view.through());
+        appender.at_level(view.level());
+        let hall = Hall::new(
+            Arc::clone(&self.pushers),
+            row,
+            self.door.sockets_max(),
+            Arc::clone(&self.ids),
+        );
+        hall.begins(view.through());
         let queue = Arc::new(Queue {
             view: RwLock::new(view),
             moved: watch::Sender::new(clock::monotonic()),
-            hall: Hall::new(Arc::clone(&self.pushers), row, self.door.sockets_max()),
+            hall,
             appender,
             lookups: Lookups::start(&self.log, &id, &self.shutdown),
             granted,
@@ -280,6 +296,7 @@ impl Node {
                 Some(why) => reasons.push(format!("queue {}: {why}", queue.id)),
                 None => served.push(queue.id.clone()),
             }
+            reasons.extend(queue.why_no_names(&self.installation));
         }
         let stopped = stopped.iter().filter(|(queue, _)| !served.contains(queue));
         reasons.extend(stopped.map(|(queue, (why, _))| format!("queue {queue}: stopped {why}")));
@@ -323,13 +340,12 @@ impl Queue {
         pushers.wake();
     }
 
-    fn take_over(&self, visitor: VisitorId) -> Option<Taken> {
-        let now = self.view().now();
-        self.hall.take_over(visitor, now)
-    }
-
-    /// Hands a fact to the log that nobody waits for.
+    /// Hands a fact to the log that nobody waits for. That somebody went would count for nothing while nobody's
+    /// going is written down.
     fn write(&self, fact: NodeFact) {
+        if matches!(fact, NodeFact::Disconnected(..)) && self.view().is_presence_off() {
+            return;
+        }
         if let Err(error) = self.appender.append(fact) {
             tracing::warn!(queue = %self.id, %error, "a fact could not be handed over");
         }
@@ -337,15 +353,28 @@ impl Queue {
 
     /// Tells the log of every seat that it knows under another id than this.
     fn claim_seats(self: &Arc<Self>, node: NodeId) {
-        self.hall.rename(node, |ticket, visitor, socket| self.assert_here(ticket, visitor, socket));
+        self.hall.call_roll(|other| other != node, &mut |word| self.assert_here(word));
+    }
+
+    /// Tells the log of everyone who is here: it has forgotten who was.
+    fn call_roll(self: &Arc<Self>) {
+        self.hall.call_roll(|_| true, &mut |word| self.assert_here(word));
+    }
+
+    /// Tells the log that a visitor is here whom it may know to be so: they lose to whoever came
+    /// elsewhere after what is known here.
+    fn assert_here(self: &Arc<Self>, word: Word) {
+        self.tell_log(word, Some(word.basis));
     }
 
     /// Tells the log that a visitor is on this socket, again and again until it knows, they are on
-    /// another, or gone: one who is here must not be taken for absent.
-    fn assert_here(self: &Arc<Self>, ticket: Ticket, visitor: VisitorId, socket: Socket) {
-        let fact = NodeFact::Reconnected(visitor, socket);
+    /// another, or gone: one who is here must not be taken for absent. Without a `basis` they have just
+    /// come; what the log did not take at once is no news any more.
+    fn tell_log(self: &Arc<Self>, word: Word, basis: Option<Seq>) {
+        let Word { ticket, node, back, .. } = word;
+        let socket = Socket { node, number: back.socket };
         // At once, so that it stands before whatever is said of the visitor next.
-        let mut handed_over = self.appender.append(fact);
+        let mut handed_over = self.append_while_here(word, basis);
         let queue = Arc::clone(self);
         crate::shutdown::detached(async move {
             loop {
@@ -354,8 +383,12 @@ impl Queue {
                     Err(error) => Err(error.clone()),
                 };
                 match fate {
-                    Ok(appended) => return queue.hall.stored(ticket, socket, appended.seq),
+                    Ok(appended) => {
+                        let say = &mut |word| queue.assert_here(word);
+                        return queue.hall.stored(ticket, socket, appended.seq, say);
+                    }
                     Err(AppendError::Stopping) => return,
+                    Err(AppendError::Withdrawn) => return queue.withdrawn(ticket, socket),
                     // Nothing of ours is written into that one.
                     Err(AppendError::OtherStream) => return queue.halt(),
                     Err(error) => {
@@ -364,11 +397,32 @@ impl Queue {
                 }
                 tokio::time::sleep(ASSERT_AGAIN).await;
                 if !queue.hall.holds(ticket, socket) {
-                    return;
+                    return queue.withdrawn(ticket, socket);
                 }
-                handed_over = queue.appender.append(fact);
+                handed_over = queue.append_while_here(word, Some(word.basis));
             }
         });
+    }
+
+    /// What was to be said of this socket was not written, since nobody was on the seat.
+    fn withdrawn(self: &Arc<Self>, ticket: Ticket, socket: Socket) {
+        let judge = |claim: &mut Claim| match claim.socket() == socket {
+            true => claim.withdrawn(),
+            false => Verdict::Keep,
+        };
+        self.hall.judge(ticket, judge, &mut |word| self.assert_here(word));
+    }
+
+    /// Hands a visitor's return to the log; behind an outage it is written only if they are still here.
+    fn append_while_here(
+        self: &Arc<Self>,
+        word: Word,
+        basis: Option<Seq>,
+    ) -> Result<Pending, AppendError> {
+        let Word { ticket, node, back, .. } = word;
+        let (queue, socket) = (Arc::downgrade(self), Socket { node, number: back.socket });
+        let is_here = move || queue.upgrade().is_some_and(|queue| queue.hall.holds(ticket, socket));
+        self.appender.append_if(NodeFact::Reconnected(node, basis, back), is_here)
     }
 
     /// A token is to be had for this visitor, who sits here.
@@ -380,11 +434,7 @@ impl Queue {
 
     /// Where an admitted visitor goes.
     fn target(&self) -> String {
-        let target = self.view().policy().target.clone();
+        let target = self.view().door().target.clone();
         target.unwrap_or_else(|| format!("/entered/{}", self.id))
-    }
-
-    fn connection_id(&self, node: &Node, visitor: VisitorId) -> String {
-        node.keys.connection_id(self.id.as_str(), visitor)
     }
 }

@@ -19,7 +19,8 @@ use crate::ids;
 use crate::log::talk::AskError;
 use crate::node::presented::{COOKIE, SECURE_COOKIE, in_cookies, in_headers};
 use crate::node::{NoQueue, Node, Queue};
-use crate::queue::policy::origin_of;
+use crate::queue::digest::hex;
+use crate::queue::door::origin_of;
 use crate::wire::ask::{PassAnswer, RedeemQuestion, Refusal, RenewQuestion};
 use crate::wire::token::{self, Invalid, PASS_TYPE, TOKEN_TYPE};
 
@@ -129,11 +130,11 @@ pub(super) async fn renew(
     Ok(response)
 }
 
-/// Has a token used. `key` is the digest by which the same request is known again.
+/// Has a token used. `request` is the key by which the same request is known again; the log has its digest.
 pub(super) async fn redeem_token(
     node: &Arc<Node>,
     token: &str,
-    key: String,
+    request: &str,
 ) -> Result<Answered, Problem> {
     let queue = queue_of(node, token, token_invalid).await?;
     // What is plainly none is refused here, where there may be many nodes, and not by the one worker.
@@ -143,6 +144,10 @@ pub(super) async fn redeem_token(
     {
         return Err(token_invalid());
     }
+    let key = match queue.secret(&node.installation) {
+        Ok(secret) => hex(&secret.request_digest(request)),
+        Err(_) => return Err(Problem::log_unavailable()),
+    };
     let answer = asked(node, &queue, "redeem", |until| RedeemQuestion {
         token: token.to_owned(),
         key: Some(key.clone()),
@@ -175,13 +180,11 @@ async fn redeemed(node: &Arc<Node>, headers: &HeaderMap, body: &[u8]) -> Result<
     // Without a key of its own a request gets one that nobody else can present: several workers may
     // be asked, and each must know whether a redemption was this request's.
     let key = match headers.get(IDEMPOTENCY_KEY).map(HeaderValue::to_str) {
-        None => ids::key_digest(&ids::node().to_string()),
-        Some(Ok(key)) if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) => {
-            ids::key_digest(key)
-        }
+        None => ids::node().to_string(),
+        Some(Ok(key)) if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) => key.to_owned(),
         Some(_) => return Err(bad_request("Idempotency-Key has 1 to 200 characters")),
     };
-    redeem_token(node, &token, key).await
+    redeem_token(node, &token, &key).await
 }
 
 /// The queue that a token or a pass names. It is not verified by this: it only says whom to ask.
@@ -304,7 +307,7 @@ fn allowed_origin(node: &Node, headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let text = origin.to_str().ok()?;
     let allows = |queue: &Arc<Queue>| {
-        queue.view().policy().allowed_origins.iter().any(|allowed| allowed == text)
+        queue.view().door().allowed_origins.iter().any(|allowed| allowed == text)
     };
     node.all_queues().iter().any(allows).then(|| origin.clone())
 }

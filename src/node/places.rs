@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
 use crate::queue::digest::{standing_of_code, state_of_code};
+use crate::queue::door::Door;
 use crate::queue::estimate::{self, Cause, Outlook, Turn};
-use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, State, Ticket};
+use crate::queue::event::{At, Jti, Level, NodeId, PublicKey, Seq, Socket, State, Ticket};
 use crate::queue::line::{End, Standing};
 use crate::queue::places::Places;
 use crate::queue::policy::Policy;
@@ -39,10 +40,14 @@ pub(super) struct View {
     unused: BTreeMap<Ticket, Jti>,
     /// Grants whose pass is refused, until its time is over by itself.
     revoked: BTreeMap<Jti, i64>,
+    level: Level,
     policy: Policy,
+    door: Door,
+    is_presence_off: bool,
     state: State,
     reason: Option<String>,
     keys: Arc<[PublicKey]>,
+    secret: Option<Arc<str>>,
     full_milli: u16,
     outlook: Outlook,
     behind_millis: u32,
@@ -70,14 +75,14 @@ pub(super) struct Moved {
     pub(super) ended: Vec<(Ticket, EndReason)>,
     pub(super) came: Vec<Came>,
     pub(super) lost: Vec<NodeId>,
+    /// It is written down again who comes and goes: everyone who waits is taken to be absent.
+    pub(super) calls_roll: bool,
 }
 
 /// Visitors who came to a node, by one entry of the log.
 pub(super) struct Came {
     pub(super) seq: Seq,
-    pub(super) at: At,
-    pub(super) node: NodeId,
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) places: Vec<(Ticket, Socket)>,
 }
 
 /// Why a frame could not be taken.
@@ -167,10 +172,14 @@ impl View {
             waiting: Places::from_words(words),
             unused: snapshot.unused.iter().map(|g| (Ticket(g.ticket), Jti(g.jti))).collect(),
             revoked: snapshot.revoked.iter().map(|r| (Jti(r.jti), r.until)).collect(),
+            level: Level::FIRST,
             policy: Policy::default(),
+            door: Door::default(),
+            is_presence_off: false,
             state: State::default(),
             reason: None,
             keys: Arc::new([]),
+            secret: None,
             full_milli: snapshot.full_milli,
             outlook: (&snapshot.outlook).into(),
             behind_millis: snapshot.behind_millis,
@@ -181,7 +190,7 @@ impl View {
             uncovered: None,
             halted: false,
         };
-        view.configure(&snapshot.config)?;
+        view.configure(&snapshot.config);
         Some(view)
     }
 
@@ -216,7 +225,7 @@ impl View {
             // What a projector says that has stopped is right, and no news.
             if frame.halted.is_none() {
                 self.heard = clock::monotonic();
-                self.clock.hear(At(frame.now));
+                self.clock.set(At(frame.now));
             }
         }
         if self.uncovered.is_some_and(|(seq, _)| seq <= self.through) {
@@ -362,9 +371,24 @@ impl View {
         self.revoked.contains_key(&jti)
     }
 
+    /// The log's level.
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
     /// The policy.
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The part of it that is for nodes and pages.
+    pub(super) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Whether nobody's going is written down: the log has no room for it.
+    pub(super) fn is_presence_off(&self) -> bool {
+        self.is_presence_off
     }
 
     /// The state.
@@ -380,6 +404,11 @@ impl View {
     /// The public keys, to be held while the view goes on.
     pub(super) fn keys(&self) -> Arc<[PublicKey]> {
         Arc::clone(&self.keys)
+    }
+
+    /// The queue's secret, wrapped.
+    pub(super) fn secret(&self) -> Option<Arc<str>> {
+        self.secret.clone()
     }
 
     /// The log's time now.
@@ -401,18 +430,21 @@ impl View {
             }
         }
         if let Some(came) = &delta.came {
-            moved.came.push(Came {
-                seq: Seq(delta.seq),
-                at: At(came.at),
-                node: NodeId(came.node),
-                tickets: came.tickets.iter().copied().map(Ticket).collect(),
-            });
+            let node = NodeId(came.node);
+            let place =
+                |(ticket, number): &(u32, u64)| (Ticket(*ticket), Socket { node, number: *number });
+            let places = came.places.iter().map(place).collect();
+            moved.came.push(Came { seq: Seq(delta.seq), places });
         }
         for grant in &delta.admitted {
             let ticket = Ticket(grant.ticket);
             self.waiting.remove(ticket);
             self.unused.insert(ticket, Jti(grant.jti));
             moved.admitted.push(ticket);
+        }
+        for ticket in from_gaps(&delta.missed).map(Ticket) {
+            self.unused.remove(&ticket);
+            self.waiting.insert(ticket);
         }
         for ticket in from_gaps(&delta.entered).map(Ticket) {
             self.unused.remove(&ticket);
@@ -432,21 +464,33 @@ impl View {
             self.revoked.extend(delta.revoked.iter().map(|r| (Jti(r.jti), r.until)));
         }
         moved.lost.extend(delta.lost.iter().copied().map(NodeId));
-        if let Some(config) = &delta.config
-            && self.configure(config).is_none()
-        {
-            tracing::error!(seq = delta.seq, "the feed's configuration can't be read");
+        if let Some(config) = &delta.config {
+            let was_off = self.is_presence_off;
+            self.configure(config);
+            moved.calls_roll |= was_off && !self.is_presence_off;
         }
     }
 
-    fn configure(&mut self, config: &Config) -> Option<()> {
-        let policy = serde_json::from_str(&config.policy).ok()?;
-        self.policy = wire::policy::parse(&policy).ok()?;
-        self.state = state_of_code(config.state)?;
+    /// Takes what was set. What this program does not know of it leaves the rest as it is.
+    fn configure(&mut self, config: &Config) {
+        let policy = serde_json::from_str(&config.policy).ok();
+        match policy.and_then(|policy| wire::policy::read_stored(&policy).ok()) {
+            Some(policy) => {
+                self.door = wire::policy::door(&policy.door);
+                self.policy = policy;
+            }
+            None => tracing::error!("the feed's policy can't be read"),
+        }
+        match state_of_code(config.state) {
+            Some(state) => self.state = state,
+            None => tracing::error!(state = config.state, "the feed's state can't be read"),
+        }
+        self.level = Level(config.level);
+        self.is_presence_off = config.is_presence_off;
         self.reason.clone_from(&config.reason);
         let key = |(kid, x): &(String, [u8; 32])| PublicKey { kid: kid.clone(), x: *x };
         self.keys = config.keys.iter().map(key).collect();
-        Some(())
+        self.secret = config.secret.as_deref().map(Arc::from);
     }
 }
 
@@ -474,8 +518,8 @@ mod tests {
     /// A replica at entry 100 of 100, and how fresh it is after each of these frames: `through/end`,
     /// and for how many milliseconds its projector has known of what it has not applied.
     fn freshness(frames: &str) -> String {
-        let config =
-            Config { policy: "{}".to_owned(), state: state_code(State::Open), ..Config::default() };
+        let policy = r#"{"door":"{}"}"#.to_owned();
+        let config = Config { policy, state: state_code(State::Open), ..Config::default() };
         let snapshot = Snapshot { through: 100, last_delta: 100, config, ..Snapshot::default() };
         let mut view = View::new(snapshot).unwrap();
         let mut said = Vec::new();

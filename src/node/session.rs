@@ -151,7 +151,7 @@ pub(super) fn write_error(
     message: &str,
     retry_after: Option<u32>,
 ) {
-    let payload = ErrorPayload { code, message: message.to_owned(), retry_after };
+    let payload = ErrorPayload { code, message: message.to_owned(), retry_after, opened: None };
     write_message(out, &ServerMessage::Error { payload });
 }
 

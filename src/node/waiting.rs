@@ -14,12 +14,12 @@ use crate::log::append::NodeFact;
 use crate::node::counts;
 use crate::node::ending::{self, End};
 use crate::node::hall::pushers::Handed;
-use crate::node::hall::seats::{Notice, Sitting, Taken};
+use crate::node::hall::sitting::{Notice, Sitting, Taken};
 use crate::node::places::{Prospect, Standpoint, Words};
 use crate::node::session::{Bad, Came, Gone, Parts, Session};
 use crate::node::{APPEND_WAIT_MAX, Node, Queue};
 use crate::queue::estimate::{Cause, Turn};
-use crate::queue::event::{State, Ticket};
+use crate::queue::event::{Left, State, Ticket};
 use crate::wire::ask::Minted;
 use crate::wire::socket::{
     AdmittedPayload, ClientMessage, EndReason, ErrorCode, ServerMessage, Status, UpdatePayload,
@@ -67,7 +67,7 @@ pub(super) fn rise(queue: &Arc<Queue>, sitting: Sitting, end: &End) {
     counts::ended(end.reason());
     match end {
         // The seat is somebody else's, or gone.
-        End::Ended(_) | End::Replaced => {}
+        End::Ended(_) | End::Replaced(_) | End::Carried => {}
         End::Going(_) => {
             // Nobody comes back to a node that is going, so there is nothing to wait for.
             if queue.hall.rise(sitting) {
@@ -120,7 +120,7 @@ async fn wait(
                 Some(Notice::Admitted(minted)) => session.send(&admitted(queue, minted)).await,
                 Some(Notice::Ended(reason)) => return End::Ended(reason),
                 Some(Notice::Unavailable(code)) => return End::Unavailable(code),
-                Some(Notice::Replaced) | None => return End::Replaced,
+                Some(Notice::Replaced) | None => return End::Replaced(0),
             },
             Ok(()) = moved.changed(), if !due => {
                 due = true;
@@ -242,10 +242,10 @@ pub(super) fn status(state: State) -> Status {
 
 /// Gives the place up, and says so once the log has it.
 pub(super) async fn leave(queue: &Queue, ticket: Ticket) -> End {
-    let Some(visitor) = queue.hall.visitor(ticket) else {
+    let Some((visitor, hand)) = queue.hall.holder(ticket) else {
         return End::Ended(EndReason::Left);
     };
-    let Ok(mut pending) = queue.appender.append(NodeFact::Left(visitor)) else {
+    let Ok(mut pending) = queue.appender.append(NodeFact::Left(Left { visitor, hand })) else {
         return End::Unavailable(ErrorCode::LogUnavailable);
     };
     match tokio::time::timeout(APPEND_WAIT_MAX, pending.known()).await {

@@ -22,7 +22,7 @@ use crate::node::ending::End;
 use crate::node::hall::cadence::Numbers;
 use crate::node::hall::pushers::{Handed, Inbox, Mail};
 use crate::node::hall::row::{Act, Row, TOLD_MAX};
-use crate::node::hall::seats::{Notice, Sitting};
+use crate::node::hall::sitting::{Notice, Sitting};
 use crate::node::hall::slots::{Key, Lost, Slot, Slots, Stage};
 use crate::node::session::{Bad, CLOSE_WAIT_MAX, Came, has_closed, next_of, write_message};
 use crate::node::waiting;
@@ -158,10 +158,14 @@ impl Pusher {
         let (number, now) = (queue.hall.row(), self.now);
         let row = self.rows.entry(number).or_insert_with(|| Row::new(queue, now));
         let slot = Slot::new(socket, number, sitting, now, place);
+        // Tasks hand over when they come to it, and an older socket may be handed over after a newer one.
+        let there = row.slot(sitting.ticket).and_then(|there| self.slots.get(there));
+        let is_late = there.is_some_and(|there| there.sitting.is_after(sitting));
         let key = self.slots.insert(slot);
         self.pushes.slots.increment(1);
-        if let Some(before) = row.insert(sitting.ticket, key.slot) {
-            self.end(before, End::Replaced);
+        let before = if is_late { None } else { row.insert(sitting.ticket, key.slot) };
+        if let Some(before) = before {
+            self.end(before, End::Replaced(0));
         }
         let Some(slot) = self.slots.get(key.slot) else { return };
         let Some(row) = self.rows.get_mut(&number) else { return };
@@ -169,6 +173,9 @@ impl Pusher {
         if let Err(error) = epoll::add(&self.epoll, &slot.socket, data, EventFlags::IN) {
             tracing::error!(%error, "a socket can't be waited for");
             return self.end(key.slot, End::Unavailable(ErrorCode::Unavailable));
+        }
+        if is_late {
+            return self.end(key.slot, End::Replaced(0));
         }
         // JOINED may be among what is unsent: the first numbers go out with it.
         let numbers = row.numbers(sitting.ticket, None);
@@ -212,7 +219,7 @@ impl Pusher {
                 }
             }
             Notice::Ended(reason) => self.end(number, End::Ended(reason)),
-            Notice::Replaced => self.end(number, End::Replaced),
+            Notice::Replaced => self.end(number, End::Replaced(0)),
             Notice::Unavailable(code) => self.end(number, End::Unavailable(code)),
         }
     }

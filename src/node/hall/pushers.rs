@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::http::door::Place;
 use crate::node::Queue;
 use crate::node::hall::pusher::Pusher;
-use crate::node::hall::seats::{Notice, Sitting};
+use crate::node::hall::sitting::{Notice, Sitting};
 use crate::queue::event::Ticket;
 use crate::shutdown::Shutdown;
 use crate::wire::frame::Inbound;

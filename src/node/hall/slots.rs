@@ -11,7 +11,7 @@ use crate::http::door::Place;
 use crate::node::allowance::Allowance;
 use crate::node::hall::cadence::Numbers;
 use crate::node::hall::room::Room;
-use crate::node::hall::seats::Sitting;
+use crate::node::hall::sitting::Sitting;
 use crate::queue::estimate::Turn;
 use crate::wire::frame::Inbound;
 

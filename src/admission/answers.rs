@@ -131,13 +131,14 @@ impl Worker {
             signs: self.kid(),
             state: line.state(),
             reason: line.reason().map(str::to_owned),
+            level: line.level(),
             sequence: line.seq().0,
             waiting: line.waiting().len(),
             present: line.present().len(),
             unused: line.unused().len(),
             inside: line.inside().len(),
             visitors: line.places().len(),
-            admitted: line.grants_len(),
+            admitted: line.admitted(),
         }
     }
 
@@ -149,6 +150,6 @@ impl Worker {
         if !self.is_caught_up() {
             return Some(format!("at entry {}, and not at the log's end", self.line.seq().0));
         }
-        self.service.doubt(&self.line)
+        None
     }
 }

@@ -15,7 +15,7 @@ use crate::admission::turn::{BEAT_EVERY, Turn};
 use crate::clock;
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::NodeId;
+use crate::queue::event::{Level, NodeId, WorkerId};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::wire;
@@ -33,12 +33,22 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// Loads that wait for their worker: far more than sites report in a second.
 const LOADS_MAX: usize = 1_024;
+/// Whoever reads logs says so each second or more often; whoever has listened for so long has heard
+/// everybody.
+const LISTEN_MIN: Duration = Duration::from_secs(3);
+/// Nodes that are kept in mind, those of the last minute among them: a crowd of ten million needs half as many.
+const NODES_MAX: usize = 1_024;
+/// How often it is seen which are gone.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Projectors and workers that are kept in mind: far more than anybody runs.
+const READERS_MAX: usize = 1_024;
 /// A node's counts are some kilobytes.
 const COUNTS_BYTES_MAX: usize = 64 * 1024;
 
 /// When each node was heard last, since when we can hear, and whose turn it is.
 pub(super) struct Beats {
     log: Log,
+    id: NodeId,
     own: String,
     heard: Mutex<Heard>,
     loads: mpsc::Sender<(QueueId, u16)>,
@@ -54,6 +64,10 @@ struct Heard {
     folding: BTreeSet<QueueId>,
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
+    /// Who else reads logs, as role and id: when each was heard last, and up to which level it can.
+    readers: BTreeMap<String, (Instant, Level)>,
+    /// When nodes were last forgotten that are gone.
+    swept: Option<Instant>,
     /// What each counted, as it last said.
     counts: BTreeMap<NodeId, String>,
     /// Our own last beat that came back.
@@ -76,6 +90,7 @@ impl Beats {
         let (loads, reported) = mpsc::channel(LOADS_MAX);
         let this = Arc::new(Self {
             log: log.clone(),
+            id,
             own: subjects::beat(ROLE, &id.to_string()),
             heard: Mutex::new(Heard::new(id)),
             loads,
@@ -96,9 +111,54 @@ impl Beats {
             }
             // Another need not wait until we are missed.
             listening.heard().turn.look(false, false, clock::monotonic());
-            listening.say(Beat::default()).await;
+            listening.say(Beat::of(listening.log.newest())).await;
         });
         Ok((this, reported))
+    }
+
+    /// Who we are.
+    pub(super) fn worker(&self) -> WorkerId {
+        WorkerId(self.id.0)
+    }
+
+    /// The newest level that every reader which is heard knows, and we do.
+    pub(super) async fn level_of_all(&self) -> Level {
+        // Where we know only the first, nobody needs to be heard.
+        if self.log.newest() == Level::FIRST || !self.hears_everybody().await {
+            return Level::FIRST;
+        }
+        let heard = self.heard();
+        let readers = heard.readers_now().map(|(_, level)| level);
+        readers.min().unwrap_or(Level::NEWEST).min(self.log.newest()).max(Level::FIRST)
+    }
+
+    /// Which readers do not know this level, in words for an operator.
+    pub(super) fn behind(&self, level: Level) -> Vec<String> {
+        let heard = self.heard();
+        let readers = heard.readers_now().map(|(who, known)| (who.to_owned(), known));
+        let own = (self.own_words(), self.log.newest());
+        let behind = readers.chain([own]).filter(|(_, known)| *known < level);
+        behind.map(|(who, known)| format!("{who} reads up to level {known}")).collect()
+    }
+
+    /// Waits until whoever reads logs would have been heard: one that has just begun to listen takes nobody's
+    /// silence for absence. False where our own beats do not come back.
+    pub(super) async fn hears_everybody(&self) -> bool {
+        let until = clock::monotonic() + LISTEN_MIN + PULSE_MAX;
+        loop {
+            let now = clock::monotonic();
+            if self.heard().hears_since(now).is_some_and(|since| since + LISTEN_MIN <= now) {
+                return true;
+            }
+            if now >= until {
+                return false;
+            }
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    fn own_words(&self) -> String {
+        format!("the worker that you ask ({})", self.id)
     }
 
     /// Whether it is our turn to decide.
@@ -145,7 +205,7 @@ impl Beats {
             }
             active
         };
-        self.say(Beat { active, loads }).await;
+        self.say(Beat { active, loads, ..Beat::of(self.log.newest()) }).await;
     }
 
     async fn say(&self, beat: Beat) {
@@ -162,8 +222,7 @@ impl Beats {
         let mut heard = self.heard();
         let now = clock::monotonic();
         let last = *heard.nodes.entry(node).or_insert(now);
-        let hears = heard.hears(now);
-        let Some(since) = heard.hearing_since.filter(|_| hears) else { return false };
+        let Some(since) = heard.hears_since(now) else { return false };
         now.duration_since(last.max(since)) > SILENCE_MAX
     }
 
@@ -182,8 +241,15 @@ impl Beats {
         let of = |role| subject.strip_prefix(&subjects::beat(role, "")).and_then(wire::id::parse);
         if let Some(node) = of("node") {
             self.hear_node(NodeId(node), payload);
+        } else if let Some(projector) = of("projector") {
+            let who = format!("projector {}", NodeId(projector));
+            self.hear_reader(who, &wire::beat::read(payload));
         } else if let Some(worker) = of(ROLE) {
-            self.hear_worker(NodeId(worker), subject == self.own, &wire::beat::read(payload));
+            let beat = wire::beat::read(payload);
+            if subject != self.own {
+                self.hear_reader(format!("worker {}", NodeId(worker)), &beat);
+            }
+            self.hear_worker(NodeId(worker), subject == self.own, &beat);
         }
     }
 
@@ -201,17 +267,27 @@ impl Beats {
         }
     }
 
+    fn hear_reader(&self, who: String, beat: &Beat) {
+        let mut heard = self.heard();
+        let now = clock::monotonic();
+        heard.readers.retain(|_, (last, _)| now.duration_since(*last) <= FORGET_AFTER);
+        if heard.readers.len() < READERS_MAX || heard.readers.contains_key(&who) {
+            heard.readers.insert(who, (now, Level(beat.level)));
+        }
+    }
+
     fn hear_node(&self, node: NodeId, payload: &[u8]) {
         let mut heard = self.heard();
         let now = clock::monotonic();
+        heard.sweep(now);
+        if heard.nodes.len() >= NODES_MAX && !heard.nodes.contains_key(&node) {
+            return;
+        }
         heard.nodes.insert(node, now);
-        heard.nodes.retain(|_, last| now.duration_since(*last) <= FORGET_AFTER);
-        let Heard { nodes, counts, .. } = &mut *heard;
-        counts.retain(|node, _| nodes.contains_key(node));
-        if payload.len() <= COUNTS_BYTES_MAX
-            && let Ok(text) = std::str::from_utf8(payload)
-        {
-            counts.insert(node, text.to_owned());
+        let Heard { counts, .. } = &mut *heard;
+        let Beat { counts: text, .. } = wire::beat::read(payload);
+        if text.len() <= COUNTS_BYTES_MAX {
+            counts.insert(node, text);
         }
     }
 
@@ -226,6 +302,25 @@ impl Beats {
 }
 
 impl Heard {
+    /// Forgets the nodes that have not been heard for long; once a second, since there may be many.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP_EVERY) {
+            return;
+        }
+        self.swept = Some(now);
+        let Self { nodes, counts, .. } = self;
+        nodes.retain(|_, last| now.duration_since(*last) <= FORGET_AFTER);
+        counts.retain(|node, _| nodes.contains_key(node));
+    }
+
+    /// Who else reads logs now, and up to which level each can.
+    fn readers_now(&self) -> impl Iterator<Item = (&str, Level)> {
+        let now = clock::monotonic();
+        let there = move |last: Instant| now.duration_since(last) <= SILENCE_MAX;
+        let readers = self.readers.iter().filter(move |(_, (last, _))| there(*last));
+        readers.map(|(who, (_, level))| (who.as_str(), *level))
+    }
+
     fn new(own: NodeId) -> Self {
         Self {
             turn: Turn::new(own),
@@ -233,10 +328,17 @@ impl Heard {
             is_listed: false,
             folding: BTreeSet::new(),
             nodes: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            swept: None,
             counts: BTreeMap::new(),
             pulse: None,
             hearing_since: None,
         }
+    }
+
+    /// Since when our own beats come back, if they do.
+    fn hears_since(&self, now: Instant) -> Option<Instant> {
+        self.hearing_since.filter(|_| self.hears(now))
     }
 
     /// Whether our own beats come back.

@@ -9,8 +9,8 @@ use crate::admission::signer::Session;
 use crate::clock;
 use crate::queue::event::At;
 use crate::queue::event::{
-    Configured, Facts, Jti, PublicKey, Redeemed, ReleaseReason, Released, Removed, Seq, Setting,
-    VisitorId,
+    Configured, Facts, Jti, Level, PublicKey, Redeemed, ReleaseReason, Released, Removed, Seq,
+    Setting, VisitorId,
 };
 use crate::queue::line::{End, Line, Standing};
 use crate::wire::ask::Refusal;
@@ -35,6 +35,8 @@ pub(super) enum What {
     Redeem { visitor: VisitorId, jti: Jti, key: Option<[u8; 32]>, done: Done<Session> },
     /// Set something.
     Configure { facts: Vec<Configured>, done: Done<Seq> },
+    /// Raise the log to this level, one step after the other.
+    Raise { level: Level, by: String, done: Done<Level> },
     /// Take a key out of the queue; where it has no other, `ours` take its place.
     Forget { kid: String, ours: Vec<PublicKey>, by: String, done: Done<()> },
     /// Someone is no longer inside.
@@ -81,25 +83,19 @@ impl Command {
     /// not may not know of an outage that is about to be written.
     pub(super) fn next(self, line: &Line, now: Option<At>, kid: &str) -> (Next, Option<Self>) {
         let Self { what, asked, until, written } = self;
+        let again = |what| Some(Self { what, asked, until, written });
         match what {
             What::Redeem { visitor, jti, key, done } => {
                 match redeem(line, now, visitor, jti, key, written) {
                     Ok(Some(session)) => answered(done, Ok(session)),
                     Err(Refusal::TokenInvalid) if is_new(asked) => {
-                        let again = Self {
-                            what: What::Redeem { visitor, jti, key, done },
-                            asked,
-                            until,
-                            written,
-                        };
-                        (Next::Wait, Some(again))
+                        (Next::Wait, again(What::Redeem { visitor, jti, key, done }))
                     }
                     Ok(None) => {
                         let seconds = line.policy().session_seconds;
                         let fact = Redeemed { visitor, jti, kid: kid.to_owned(), seconds, key };
-                        let what = What::Redeem { visitor, jti, key, done };
-                        let again = Self { what, asked, until, written };
-                        (Next::Write(Facts::Redeemed(vec![fact])), Some(again))
+                        let again = again(What::Redeem { visitor, jti, key, done });
+                        (Next::Write(Facts::Redeemed(vec![fact])), again)
                     }
                     Err(refusal) => answered(done, Err(Refused::Gate(refusal))),
                 }
@@ -110,20 +106,23 @@ impl Command {
                 None if facts.is_empty() => answered(done, Ok(line.seq())),
                 None => {
                     let write = Next::Write(Facts::Configured(facts.clone()));
-                    (
-                        write,
-                        Some(Self { what: What::Configure { facts, done }, asked, until, written }),
-                    )
+                    (write, again(What::Configure { facts, done }))
                 }
             },
+            What::Raise { level, done, .. } if line.level() >= level => {
+                answered(done, Ok(line.level()))
+            }
+            What::Raise { level, by, done } => {
+                let write = Next::Write(Facts::Raised(line.level().next(), by.clone()));
+                (write, again(What::Raise { level, by, done }))
+            }
             What::Forget { kid, ours, by, done } => match without(line.keys(), &kid, &ours) {
                 _ if written.is_some() => answered(done, Ok(())),
                 None => answered(done, Err(Refused::Nobody)),
                 Some(keys) => {
                     let fact = Configured { by: by.clone(), what: Setting::Keys(keys) };
-                    let what = What::Forget { kid, ours, by, done };
-                    let again = Self { what, asked, until, written };
-                    (Next::Write(Facts::Configured(vec![fact])), Some(again))
+                    let again = again(What::Forget { kid, ours, by, done });
+                    (Next::Write(Facts::Configured(vec![fact])), again)
                 }
             },
             What::Release { who, by, done } => match inside(line, who) {
@@ -133,18 +132,16 @@ impl Command {
                     let reason = ReleaseReason::Released;
                     let fact = Released { visitor, jti, reason, by: by.clone() };
                     let who = Who::Visitor(visitor);
-                    let again =
-                        Self { what: What::Release { who, by, done }, asked, until, written };
-                    (Next::Write(Facts::Released(vec![fact])), Some(again))
+                    let again = again(What::Release { who, by, done });
+                    (Next::Write(Facts::Released(vec![fact])), again)
                 }
             },
             What::Remove { visitor, by, done } => match line.ticket(visitor) {
                 _ if written.is_some() => answered(done, Ok(visitor)),
                 Some(ticket) if !has_ended(line, ticket) => {
                     let fact = Removed { visitor, by: by.clone(), reason: None };
-                    let again =
-                        Self { what: What::Remove { visitor, by, done }, asked, until, written };
-                    (Next::Write(Facts::Removed(vec![fact])), Some(again))
+                    let again = again(What::Remove { visitor, by, done });
+                    (Next::Write(Facts::Removed(vec![fact])), again)
                 }
                 _ => answered(done, Err(Refused::Nobody)),
             },
@@ -158,6 +155,7 @@ impl Command {
             What::Redeem { done, .. } => drop(done.send(Err(why))),
             What::Configure { done, .. } => drop(done.send(Err(why))),
             What::Forget { done, .. } => drop(done.send(Err(why))),
+            What::Raise { done, .. } => drop(done.send(Err(why))),
             What::Release { done, .. } | What::Remove { done, .. } => drop(done.send(Err(why))),
         }
     }

@@ -21,6 +21,10 @@ impl Worker {
             tracing::warn!(queue = %self.queue, seconds, "after an outage: graces and grants are prolonged");
             return Some(scheduled(Setting::Outage { seconds }));
         }
+        if let Some(presence) = self.service.presence_due(&self.line) {
+            tracing::warn!(queue = %self.queue, ?presence, "who comes and goes is written down, or no more, by the log's room");
+            return Some(scheduled(Setting::Presence(presence)));
+        }
         if let Some(keys) = self.new_keys() {
             return Some(scheduled(Setting::Keys(keys)));
         }
@@ -32,24 +36,25 @@ impl Worker {
             return Some(facts);
         }
         let now = self.now();
-        let due = match admit::by_time(&self.line, now).filter(|_| self.service.is_time_sure()) {
-            Some(facts) => Due::Facts(facts),
-            None => admit::admissions(&self.line, now),
-        };
-        match due {
+        match admit::decide(&self.line, now) {
             Due::Facts(facts) => Some(facts),
             Due::Admit(visitors) => {
                 let kid = self.kid();
                 let grants = visitors.into_iter().map(|visitor| self.grant(visitor, &kid));
                 Some(Facts::Admitted(grants.collect()))
             }
-            Due::Nothing(Idle::Rate(at)) => {
+            Due::Nothing(Idle::Rate(at) | Idle::CallingRoll(at)) => {
                 let wait = u64::try_from(at.since(now)).unwrap_or(0);
                 self.next_due = Some(clock::monotonic() + Duration::from_nanos(wait));
-                None
+                self.time()
             }
-            Due::Nothing(Idle::NotOpen | Idle::NobodyHere | Idle::Full) => None,
+            Due::Nothing(Idle::NotOpen | Idle::NobodyHere | Idle::Full) => self.time(),
         }
+    }
+
+    /// The time, where it has to be said and there is nothing else to say.
+    fn time(&mut self) -> Option<Facts> {
+        self.service.is_time_due(&self.line).then(|| scheduled(Setting::Time))
     }
 
     /// The rate that the site's load asks for, if it is another. Only of an open queue: of one that

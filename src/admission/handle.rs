@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::command::{Done, Refused, What};
 use crate::admission::signer::Session;
-use crate::queue::event::{At, PublicKey, State, VisitorId};
+use crate::queue::event::{At, Level, PublicKey, State, VisitorId};
 use crate::queue::policy::Policy;
 use crate::wire::ask::Minted;
 
@@ -59,6 +59,7 @@ pub(super) struct Shown {
     pub(super) signs: String,
     pub(super) state: State,
     pub(super) reason: Option<String>,
+    pub(super) level: Level,
     pub(super) sequence: u64,
     pub(super) waiting: u32,
     pub(super) present: u32,

@@ -9,7 +9,7 @@ use crate::admission::service::outage_of;
 use crate::log::connection::Log;
 use crate::log::publish::{PublishError, Stored};
 use crate::log::subjects::QueueId;
-use crate::queue::event::{Decision, Seq};
+use crate::queue::event::{Decision, Level, Millis, Seq};
 
 /// Pause before a decision is tried again after the log failed.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
@@ -48,10 +48,13 @@ impl InFlight {
         }
     }
 
-    /// Sends it, once more if it was sent before: the fence lets in only one.
-    pub(super) fn send(&mut self, log: &Log, queue: &QueueId) {
+    /// Sends it, once more if it was sent before: the fence lets in only one. Either says the time at
+    /// which it was sent.
+    pub(super) fn send(&mut self, log: &Log, queue: &QueueId, now: Millis, version: Level) {
+        self.decision.now = now;
         let (log, queue, decision) = (log.clone(), queue.clone(), self.decision.clone());
-        self.sending = Some(Box::pin(async move { log.append_fenced(&queue, &decision).await }));
+        self.sending =
+            Some(Box::pin(async move { log.append_fenced(&queue, &decision, version).await }));
     }
 
     /// Whether it was sent and nothing was heard of it yet.
@@ -61,7 +64,7 @@ impl InFlight {
 
     /// A decision has come back from the log, perhaps this one.
     pub(super) fn hear(&mut self, decision: &Decision, seq: Seq) {
-        if self.decision == *decision {
+        if (Decision { now: self.decision.now, ..decision.clone() }) == self.decision {
             self.landed = Some(seq);
         }
         self.outage_written |= outage_of(&decision.facts).is_some();

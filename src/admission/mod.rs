@@ -54,6 +54,8 @@ pub struct Config {
     pub signing_key_file: PathBuf,
     /// For how many seconds a new key is published before it signs.
     pub key_rest: u32,
+    /// Keeps the secrets of new queues.
+    pub installation: ids::InstallationKey,
     /// For the streams of new queues.
     pub limits: Limits,
     /// What an operator must present.
@@ -66,6 +68,7 @@ pub struct Config {
 #[derive(Clone)]
 struct Workers {
     log: Log,
+    installation: Arc<ids::InstallationKey>,
     limits: Limits,
     signing: Signing,
     beats: Arc<Beats>,
@@ -92,6 +95,7 @@ pub async fn run(log: Log, config: Config, shutdown: Shutdown) -> anyhow::Result
     let (beats, mut reported) = Beats::listen(&log, id, &shutdown).await?;
     let workers = Workers {
         log: log.clone(),
+        installation: Arc::new(config.installation),
         limits: config.limits,
         signing: Signing {
             keys: Keys::follow(config.signer, config.signing_key_file, &shutdown),

@@ -17,7 +17,7 @@ use crate::http::Problem;
 use crate::ids;
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
-use crate::queue::event::{Configured, Jti, Setting, State as QueueState, VisitorId};
+use crate::queue::event::{Configured, Jti, Level, Setting, State as QueueState, VisitorId};
 use crate::wire;
 
 /// Who did it, in the log. The API knows one operator: whoever holds the token.
@@ -35,6 +35,7 @@ pub(super) fn router(workers: Workers, token: String) -> Router {
         .route("/admin/queues/{queue}", get(show).put(put).delete(delete_queue))
         .route("/admin/queues/{queue}/stats", get(show))
         .route("/admin/queues/{queue}/release", post(release))
+        .route("/admin/queues/{queue}/upgrade", post(upgrade))
         .route("/admin/queues/{queue}/load", post(load).delete(end_following))
         .route("/admin/queues/{queue}/visitors/{visitor}", delete(remove))
         .route("/admin/queues/{queue}/keys/{kid}", delete(remove_key))
@@ -131,11 +132,12 @@ async fn put(
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Problem::new(StatusCode::BAD_REQUEST, "bad_policy", faults.join("; "))
     })?;
-    let made = workers.log.create_stream(&queue, workers.limits).await;
-    made.map_err(|error| match error {
-        StreamError::Refused(why) => {
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_stream", why)
-        }
+    let no_stream = |why| Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_stream", why);
+    let secret = workers.installation.wrap_new(queue.as_str());
+    let secret = secret.map_err(|why| no_stream(why.to_string()))?;
+    let made = workers.log.create_stream(&queue, workers.limits, &secret).await;
+    let info = made.map_err(|error| match error {
+        StreamError::Refused(why) => no_stream(why),
         StreamError::Missing | StreamError::Away(_) => Problem::log_unavailable(),
     })?;
     let worker = workers.start(&queue).await;
@@ -153,13 +155,64 @@ async fn put(
     if !before.configured {
         let state = if is_early { QueueState::Scheduled } else { QueueState::Open };
         let ours = workers.signing.keys.signer().public_keys().to_vec();
+        // Of two who make a queue at once the first one's secret counts for both.
+        let wrapped = info.secret.unwrap_or_default();
+        let secret = workers.installation.unwrap(queue.as_str(), &wrapped);
+        let (secret, _) = secret.map_err(|why| no_stream(why.to_string()))?;
+        facts.push(by_operator(Setting::Secret(secret)));
         facts.push(by_operator(Setting::Keys(ours)));
         facts.push(by_operator(Setting::State(state, None)));
     }
     configure(&worker, facts).await?;
+    if !before.configured {
+        raise(&worker, workers.beats.level_of_all().await).await?;
+    }
     let shown = worker.show().await.ok_or_else(Problem::log_unavailable)?;
     let status = if before.configured { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(to_json(&queue, &shown))).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upgrade {
+    level: Option<u16>,
+}
+
+/// Raises the level of a queue's log, to the newest that this worker knows where none is named. It looks
+/// first whether every reader that is heard knows it: one that does not would stop there.
+async fn upgrade(
+    State(workers): State<Workers>,
+    Path(queue): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<Response, Problem> {
+    let (queue, worker) = find(&workers, &queue).await?;
+    let asked: Upgrade = if body.is_empty() { Upgrade::default() } else { parse_json(&body)? };
+    let level = asked.level.map_or_else(|| workers.log.newest(), Level);
+    let before = existing(&worker).await?;
+    if level < before.level {
+        let detail = format!("The log is at level {}; levels only go up.", before.level);
+        return Err(Problem::new(StatusCode::CONFLICT, "level_passed", detail));
+    }
+    if level == before.level {
+        return Ok(Json(to_json(&queue, &before)).into_response());
+    }
+    if !workers.beats.hears_everybody().await {
+        return Err(Problem::log_unavailable());
+    }
+    let behind = workers.beats.behind(level);
+    if !behind.is_empty() {
+        let detail = format!("Not everybody can read level {level}: {}.", behind.join("; "));
+        return Err(Problem::new(StatusCode::CONFLICT, "level_unknown", detail));
+    }
+    raise(&worker, level).await?;
+    let shown = worker.show().await.ok_or_else(Problem::log_unavailable)?;
+    Ok(Json(to_json(&queue, &shown)).into_response())
+}
+
+async fn raise(worker: &Handle, level: Level) -> Result<(), Problem> {
+    let by = OPERATOR.to_owned();
+    let raised = worker.command(|done| What::Raise { level, by, done }).await;
+    raised.map(drop).map_err(refused)
 }
 
 #[derive(Default, Deserialize)]
@@ -412,6 +465,7 @@ fn to_json(queue: &QueueId, shown: &Shown) -> Value {
         "followsLoad": shown.follows,
         "keys": shown.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(),
         "signs": shown.signs,
+        "level": shown.level.0,
         "sequence": shown.sequence,
         "visitors": shown.visitors,
         "waiting": shown.waiting,

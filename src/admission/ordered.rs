@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::admission::command::What;
     use crate::clock;
-    use crate::queue::event::{At, Decision, Entry, PublicKey, Seq};
+    use crate::queue::event::{At, Decision, Entry, Millis, PublicKey, Seq, WorkerId};
     use crate::queue::line::Line;
 
     fn keys(kids: &str) -> Vec<PublicKey> {
@@ -86,7 +86,9 @@ mod tests {
     }
 
     fn write(line: &mut Line, facts: Facts) {
-        let decision = Decision { prev: line.last_decision(), basis: line.seq(), facts };
+        let (prev, basis) = (line.last_decision(), line.seq());
+        let (now, worker) = (Millis(0), WorkerId([1; 16]));
+        let decision = Decision { prev, basis, now, worker, facts };
         line.apply(Seq(line.seq().0 + 1), At(0), &Entry::Decided(decision));
     }
 

@@ -5,26 +5,35 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
 use crate::log::stream::Info;
-use crate::queue::event::{At, Configured, Entry, Facts, Seq, Setting};
+use crate::queue::event::{At, Configured, Entry, Facts, Millis, Presence, Setting};
 use crate::queue::line::Line;
+use crate::queue::time::AGREED_NANOS_MAX;
 use crate::wire::event::OUTAGE_SECONDS_MAX;
 
-/// An interruption below this is none: people's graces are longer than the difference it makes. The
-/// clocks may be as far apart before they are said to disagree.
+/// An interruption below this is none: people's graces are longer than the difference it makes.
 const OUTAGE_SECONDS_MIN: i64 = 10;
-/// After the clocks have disagreed nobody's time is taken to be over for so long: a clock that was set
-/// may be set again.
-const DOUBT: Duration = Duration::from_secs(60);
 /// Whoever decides writes an outage first of all, as soon as it has read what it missed: within this.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
+/// Between two entries that say nothing but the time, where the servers' clocks are wrong: the first one
+/// tells every reader, and what it does not mend the next one does not either.
+const TIME_EVERY: Duration = Duration::from_secs(1);
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// By so much a second a server's clock is followed: more than any clock goes wrong by itself. So what
+/// several servers differ by, each time that another leads, does not add up.
+const STEP_NANOS_MAX: i64 = 1_000_000;
+/// In thousandths of the stream's limit: from here on nobody's coming and going is written down, so that
+/// what decides about people has room to the end …
+const PRESENCE_OFF_MILLI: u128 = 900;
+/// … and below this, where the limit has grown, it is again.
+const PRESENCE_ON_MILLI: u128 = 850;
 
 /// What a worker knows of it.
 #[derive(Default)]
 pub(super) struct Service {
+    /// It goes on evenly, whatever the servers' clocks do.
     clock: Option<LogClock>,
-    /// The log's end as last heard; `None` while the log is away.
-    end: Option<Seq>,
+    /// What the log last said of itself; `None` while it is away.
+    info: Option<Info>,
     /// Whether we have looked at what we missed since we were away, or began.
     is_back: bool,
     /// Since when we have.
@@ -33,26 +42,32 @@ pub(super) struct Service {
     served_at: Option<At>,
     /// Seconds of an outage that is over and not written yet.
     outage: Option<u32>,
-    /// When the log's clock and this machine's monotonic one last disagreed, and by how many seconds.
-    disagreed: Option<(Instant, i64)>,
+    /// By how many nanoseconds the server's clock is ahead of the log's time, where it is too far to be
+    /// followed.
+    apart: i64,
+    /// When the time was last said for no other reason.
+    told_time: Option<Instant>,
+    /// A decision came back with another time than was counted here.
+    is_corrected: bool,
 }
 
 impl Service {
-    /// The log's time now.
+    /// The log's time now. What nodes have had written under a server whose clock is ahead may be later by
+    /// some seconds: it is waited for, so that nothing of it is left over. It is the whole millisecond that
+    /// a decision states: what is due by the one is due by the other, and no statement is ahead of the clock.
     pub(super) fn now(&self, line: &Line) -> At {
-        let now = self.clock.as_ref().map_or(At(0), LogClock::now);
-        now.max(line.at())
+        Millis::from(self.clock.as_ref().map_or_else(|| line.at(), LogClock::now)).at()
     }
 
     /// The log is away, or we were stopped: nothing is decided before we know what was missed.
     pub(super) fn interrupt(&mut self) {
-        self.end = None;
+        self.info = None;
         self.is_back = false;
     }
 
     /// Whether everything that the log is known to have is folded.
     pub(super) fn is_caught_up(&self, line: &Line) -> bool {
-        self.end.is_some_and(|end| line.seq() >= end)
+        self.info.as_ref().is_some_and(|info| line.seq() >= info.last)
     }
 
     /// Whether it is known what was missed.
@@ -61,47 +76,47 @@ impl Service {
     }
 
     /// The log has said how far it is and what time it is.
-    pub(super) fn hear_info(&mut self, info: &Info) {
-        let apart = match &mut self.clock {
-            Some(clock) => clock.hear_answer(info.now, info.asked),
-            None => {
-                self.clock = Some(LogClock::new(info.now));
-                0
-            }
-        };
-        self.compare(apart);
-        self.end = Some(info.last);
-        let gap =
-            self.served_at.map_or(0, |served_at| info.now.since(served_at) / NANOS_PER_SECOND);
+    pub(super) fn hear_info(&mut self, info: &Info, line: &Line) {
+        self.info = Some(info.clone());
+        let now = self.now(line);
+        let gap = self.served_at.map_or(0, |served_at| now.since(served_at) / NANOS_PER_SECOND);
         if gap > OUTAGE_SECONDS_MIN {
             // The log may have been there all the time: we were not.
             self.is_back = false;
         }
         if self.is_back {
-            self.served_at = Some(info.now);
+            self.served_at = Some(now);
+            self.compare(line);
         }
     }
 
-    /// What an entry that is about to be folded says of when people could last be served. A decision
-    /// is service. What nodes write proves only that the log was there, so it counts while nobody's
-    /// grace or grant was running, whom it could have cost something. What can't be known is taken in
-    /// the visitors' favour: an outage that is stated too long prolongs their time, and no more.
-    pub(super) fn hear_entry(&mut self, stored: At, entry: &Entry, line: &Line) {
-        let apart = self.clock.map_or(0, |clock| stored.since(clock.now()).max(0));
-        if self.is_back && self.compare(apart) {
-            // It stands in the log with a time that cannot be yet: whose time is over by that?
-            self.is_back = false;
-            self.clock = Some(LogClock::new(stored));
-            return;
-        }
-        if let Entry::Decided(decision) = entry {
-            self.served_at = Some(stored);
-            if outage_of(&decision.facts).is_some() {
-                // Whoever wrote it, it is written.
-                self.outage = None;
+    /// What an entry that was just folded says of when people could last be served. A decision is
+    /// service. What nodes write proves only that the log was there, so it counts where nobody's grace or
+    /// grant was running before it (`was_idle`), whom it could have cost something. What can't be known is
+    /// taken in the visitors' favour: an outage that is stated too long prolongs their time, and no more.
+    pub(super) fn hear_entry(&mut self, entry: &Entry, line: &Line, was_idle: bool) {
+        let Entry::Decided(decision) = entry else {
+            if !self.is_back && was_idle {
+                self.served_at = Some(line.at());
             }
-        } else if !self.is_back && !is_anyone_s_time_running(line) {
-            self.served_at = Some(stored);
+            return;
+        };
+        self.served_at = Some(line.at());
+        if outage_of(&decision.facts).is_some() {
+            // Whoever wrote it, it is written.
+            self.outage = None;
+        }
+        // The log took less than was stated: whoever decided is ahead of the servers' clocks. That we hear of
+        // it late says nothing; only a clock that was stopped is so far behind.
+        let was_ahead = decision.now.at().since(line.at()) > AGREED_NANOS_MAX;
+        let now = self.clock.as_ref().map_or_else(|| line.at(), LogClock::now);
+        let is_behind = line.at().since(now) / NANOS_PER_SECOND > OUTAGE_SECONDS_MIN;
+        if let Some(clock) =
+            self.clock.as_mut().filter(|_| self.is_back && (was_ahead || is_behind))
+        {
+            clock.set(line.at());
+            self.served_at = Some(line.at());
+            self.is_corrected = true;
         }
     }
 
@@ -120,6 +135,7 @@ impl Service {
     pub(super) fn come_back(&mut self, line: &Line) {
         self.is_back = true;
         self.back_since = Some(clock::monotonic());
+        self.compare(line);
         let now = self.now(line);
         let Some(served_at) = self.served_at.replace(now) else { return };
         let seconds = now.since(served_at) / NANOS_PER_SECOND;
@@ -144,44 +160,51 @@ impl Service {
         self.outage = self.outage.or_else(|| outage_of(facts));
     }
 
-    /// Whether the log's time can be trusted to say that somebody's time is over.
-    pub(super) fn is_time_sure(&self) -> bool {
-        self.disagreed.is_none_or(|(when, _)| clock::monotonic().duration_since(when) >= DOUBT)
+    /// Whether the time is to be said though there is nothing else to say: it stands still in the log, or
+    /// the server that leads now has another clock.
+    pub(super) fn is_time_due(&mut self, line: &Line) -> bool {
+        let now = clock::monotonic();
+        let is_recent = self.told_time.is_some_and(|told| now.duration_since(told) < TIME_EVERY);
+        let is_due = (line.time().is_withheld() || self.apart != 0) && !is_recent;
+        if is_due {
+            self.told_time = Some(now);
+            self.apart = 0;
+        }
+        is_due
     }
 
-    /// Why the log's time can't be trusted, in words for an operator.
-    pub(super) fn doubt(&self, line: &Line) -> Option<String> {
-        let behind = self.clock.map_or(0, |clock| line.at().since(clock.now()) / NANOS_PER_SECOND);
-        if behind > OUTAGE_SECONDS_MIN {
-            return Some(format!(
-                "the log's clock is {behind} s behind its own last entry: until it is there again \
-                 nobody's time runs, and no more are let in than a burst"
-            ));
+    /// Whether it is to be written down again, or no more, who comes and goes.
+    pub(super) fn presence_due(&self, line: &Line) -> Option<Presence> {
+        let info = self.info.as_ref()?;
+        let milli = u128::from(info.bytes) * 1_000 / u128::from(info.max_bytes.max(1));
+        match line.presence().state {
+            Presence::On if milli >= PRESENCE_OFF_MILLI => Some(Presence::Off),
+            Presence::Off if milli < PRESENCE_ON_MILLI => Some(Presence::On),
+            Presence::On | Presence::Off => None,
         }
-        let (_, seconds) = self.disagreed.filter(|_| !self.is_time_sure())?;
-        Some(format!(
-            "the log's clock and this machine's monotonic one came to differ by {seconds} s: \
-             nobody's time is taken to be over until they have agreed for {} s",
-            DOUBT.as_secs()
-        ))
     }
 
-    /// Notes how far the clocks are apart, in nanoseconds; whether that is too far.
-    fn compare(&mut self, apart: i64) -> bool {
-        let seconds = apart / NANOS_PER_SECOND;
-        if seconds.abs() <= OUTAGE_SECONDS_MIN {
-            return false;
-        }
-        if self.is_time_sure() {
-            tracing::error!(seconds, "the log's clock and the monotonic one disagree");
-        }
-        self.disagreed = Some((clock::monotonic(), seconds));
-        true
+    /// Follows the server's clock, as far as it goes evenly. It is believed before anything is known.
+    fn compare(&mut self, line: &Line) {
+        let Some(info) = &self.info else { return };
+        let raw = line.time().raw(info.now);
+        let Some(clock) = &mut self.clock else {
+            self.clock = Some(LogClock::since(raw, info.heard));
+            return;
+        };
+        // After a correction the time may have been heard late, and for a moment another server answers.
+        let late = OUTAGE_SECONDS_MIN * NANOS_PER_SECOND;
+        let (most, step) = match self.is_corrected {
+            true => (late, late),
+            false => (AGREED_NANOS_MAX, STEP_NANOS_MAX),
+        };
+        self.apart = clock.follow(raw, info.asked, most, step);
+        self.is_corrected &= self.apart != 0;
     }
 }
 
 /// Whether there is a grace or a grant that an outage could cost someone.
-fn is_anyone_s_time_running(line: &Line) -> bool {
+pub(super) fn is_anyone_s_time_running(line: &Line) -> bool {
     !line.unused().is_empty() || line.present().len() < line.waiting().len()
 }
 
@@ -190,7 +213,13 @@ pub(super) fn outage_of(facts: &Facts) -> Option<u32> {
     let Facts::Configured(facts) = facts else { return None };
     facts.iter().find_map(|Configured { what, .. }| match what {
         Setting::Outage { seconds } => Some(*seconds),
-        Setting::Policy(_) | Setting::State(..) | Setting::Keys(_) | Setting::Rate { .. } => None,
+        Setting::Policy(_)
+        | Setting::State(..)
+        | Setting::Keys(_)
+        | Setting::Rate { .. }
+        | Setting::Presence(_)
+        | Setting::Secret(_)
+        | Setting::Time => None,
     })
 }
 
@@ -198,7 +227,9 @@ pub(super) fn outage_of(facts: &Facts) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::queue::admit;
-    use crate::queue::event::{Decision, NodeId, Seated, State, VisitorId};
+    use crate::queue::event::{
+        Decision, Disconnected, Join, Joined, NodeId, Seq, State, VisitorId, WorkerId,
+    };
 
     const SECOND: i64 = NANOS_PER_SECOND;
     const HOUR: i64 = 3_600 * SECOND;
@@ -215,33 +246,43 @@ mod tests {
         /// An open queue with somebody who has just gone away, seen by a worker that serves.
         fn begin() -> Self {
             let mut told = Self { line: Line::default(), service: Service::default() };
-            let seated = |number| {
-                let visitors = vec![(VisitorId([number; 16]), 1)];
-                Seated { node: NodeId([9; 16]), visitors }
-            };
-            told.write(BEGAN, &decided(0, 0, Setting::State(State::Open, None)));
-            told.write(BEGAN, &Entry::Joined(seated(1)));
-            told.write(BEGAN, &Entry::Disconnected(seated(1)));
+            let (node, visitor) = (NodeId([9; 16]), VisitorId([1; 16]));
+            told.decide(BEGAN, BEGAN, Setting::State(State::Open, None));
+            let visitors = vec![Join::plain(visitor, 1)];
+            told.write(BEGAN, &Entry::Joined(Joined { node, visitors }));
+            let visitors = vec![(visitor, 1)];
+            told.write(BEGAN, &Entry::Disconnected(Disconnected { node, visitors }));
             told.look(BEGAN);
             told
         }
 
         fn write(&mut self, stored: At, entry: &Entry) {
-            self.service.hear_entry(stored, entry, &self.line);
+            let was_idle = !is_anyone_s_time_running(&self.line);
             self.line.apply(Seq(self.line.seq().0 + 1), stored, entry);
+            self.service.hear_entry(entry, &self.line, was_idle);
+        }
+
+        fn decide(&mut self, stored: At, now: At, what: Setting) {
+            let facts = Facts::Configured(vec![Configured { by: "operator".to_owned(), what }]);
+            let (prev, basis) = (self.line.last_decision(), self.line.seq());
+            let (now, worker) = (Millis::from(now), WorkerId([1; 16]));
+            self.write(stored, &Entry::Decided(Decision { prev, basis, now, worker, facts }));
+        }
+
+        /// What the worker writes when it is due, stored at this time of the server's.
+        fn tell_time(&mut self, stored: At) -> bool {
+            let is_due = self.service.is_time_due(&self.line);
+            if is_due {
+                let now = self.service.now(&self.line);
+                self.decide(stored, now, Setting::Time);
+            }
+            is_due
         }
 
         /// The server says what time it is, and the worker sees what it has missed.
         fn look(&mut self, now: At) {
-            self.service.hear_info(&Info {
-                created: BEGAN,
-                first: Seq(1),
-                last: self.line.seq(),
-                bytes: 0,
-                max_bytes: 0,
-                now,
-                asked: clock::monotonic(),
-            });
+            let info = Info { last: self.line.seq(), ..info(now) };
+            self.service.hear_info(&info, &self.line);
             if !self.service.is_back() && self.service.is_caught_up(&self.line) {
                 self.service.come_back(&self.line);
             }
@@ -250,48 +291,60 @@ mod tests {
         /// Whether somebody's time is over, as the worker judges it.
         fn judges(&self) -> bool {
             let now = self.service.now(&self.line);
-            admit::by_time(&self.line, now).is_some_and(|_| self.service.is_time_sure())
+            admit::by_time(&self.line, now).is_some()
         }
 
-        fn doubt(&self) -> String {
-            self.service.doubt(&self.line).unwrap_or_default()
+        /// Seconds of the log's time since the story began.
+        fn seconds(&self) -> i64 {
+            self.service.now(&self.line).since(BEGAN) / SECOND
         }
     }
 
-    fn decided(prev: u64, basis: u64, what: Setting) -> Entry {
-        let facts = Facts::Configured(vec![Configured { by: "operator".to_owned(), what }]);
-        Entry::Decided(Decision { prev: Seq(prev), basis: Seq(basis), facts })
+    /// What a server says at this time, by its clock.
+    fn info(now: At) -> Info {
+        Info {
+            created: BEGAN,
+            first: Seq(1),
+            last: Seq(0),
+            bytes: 0,
+            max_bytes: 0,
+            secret: None,
+            now,
+            asked: clock::monotonic(),
+            heard: clock::monotonic(),
+        }
     }
 
     #[test]
-    fn a_log_clock_that_is_set_an_hour_ahead_is_an_outage_and_costs_nobody_their_grace() {
-        let mut told = Told::begin();
-        assert_eq!((told.judges(), told.doubt()), (false, String::new()));
-        let ahead = At(BEGAN.0 + HOUR);
-        told.look(ahead);
-        // By its time alone the absent one's grace would be over.
-        let now = told.service.now(&told.line);
-        assert!(admit::by_time(&told.line, now).is_some());
-        assert!(!told.judges());
-        let says = "monotonic one came to differ by 3";
-        assert!(told.doubt().contains(says), "{}", told.doubt());
-        let seconds = told.service.take_outage(&told.line).unwrap();
-        assert!((3_600..3_700).contains(&seconds), "{seconds}");
-        told.write(ahead, &decided(1, 3, Setting::Outage { seconds }));
-        told.look(ahead);
-        assert!(!told.service.has_outage(), "it is written once");
-        let now = told.service.now(&told.line);
-        assert_eq!(admit::by_time(&told.line, now), None, "the grace goes on where it was");
+    fn a_server_whose_clock_is_an_hour_off_either_way_neither_stops_nor_hurries_the_time() {
+        for off in [HOUR, -HOUR] {
+            let mut told = Told::begin();
+            told.look(At(BEGAN.0 + off));
+            assert!(!told.judges() && !told.service.has_outage());
+            assert!(told.tell_time(At(BEGAN.0 + off)), "every reader is to know");
+            assert_eq!((told.seconds(), told.line.time().shift / SECOND), (0, -off / SECOND));
+            // From now on its clock is as good as any.
+            told.service.told_time = None;
+            told.look(At(BEGAN.0 + off));
+            assert!(!told.tell_time(At(BEGAN.0 + off)));
+            // The first one leads again.
+            told.look(BEGAN);
+            assert!(told.tell_time(BEGAN));
+            assert_eq!((told.seconds(), told.line.time().shift / SECOND), (0, 0));
+        }
     }
 
     #[test]
-    fn an_entry_that_is_stored_an_hour_ahead_is_an_outage_too() {
+    fn where_nothing_is_decided_the_time_is_said_so_that_it_goes_on() {
         let mut told = Told::begin();
-        told.write(At(BEGAN.0 + HOUR), &Entry::Left(vec![VisitorId([2; 16])]));
-        assert!(!told.service.is_back(), "nothing is decided before it is known what was missed");
-        told.look(At(BEGAN.0 + HOUR));
-        assert!(!told.judges());
-        assert!(told.service.has_outage());
+        let later = |seconds: i64| At(BEGAN.0 + seconds * SECOND);
+        let gone = Entry::Left(vec![]);
+        told.service.clock = Some(LogClock::new(later(60)));
+        told.write(later(60), &gone);
+        assert_eq!(told.line.at(), later(5));
+        assert!(told.tell_time(later(60)));
+        assert_eq!(told.line.at().since(BEGAN) / SECOND, 60);
+        assert!(!told.tell_time(later(60)), "once is enough");
     }
 
     #[test]
@@ -308,17 +361,52 @@ mod tests {
     }
 
     #[test]
-    fn while_the_log_clock_is_behind_its_own_entries_nobodys_time_runs() {
+    fn a_worker_that_reads_for_long_when_it_begins_holds_the_time_back_by_nothing() {
         let mut told = Told::begin();
-        told.look(At(BEGAN.0 - HOUR));
-        assert!(!told.judges());
-        let says = "behind its own last entry: until it is there again nobody's time runs";
-        assert!(told.doubt().contains(says), "{}", told.doubt());
-        assert_eq!(told.service.now(&told.line), BEGAN);
-        assert!(!told.service.has_outage());
-        // When the clock is there again, so is the grace.
-        told.look(At(BEGAN.0 + SECOND));
-        let now = told.service.now(&told.line);
-        assert_eq!(admit::by_time(&told.line, now), None);
+        for _ in 0..2 {
+            // It is asked what time it is, reads the log for four seconds, and goes on.
+            told.service = Service::default();
+            let asked = clock::monotonic() - Duration::from_secs(4);
+            let info = Info { asked, heard: asked, last: told.line.seq(), ..info(BEGAN) };
+            told.service.hear_info(&info, &told.line);
+            told.service.come_back(&told.line);
+            assert_eq!(told.seconds(), 4);
+            told.look(At(BEGAN.0 + 4 * SECOND));
+            assert!(!told.tell_time(At(BEGAN.0 + 4 * SECOND)));
+        }
+        assert_eq!(told.line.time().shift, 0);
+    }
+
+    #[test]
+    fn a_decision_that_is_heard_late_makes_no_other_clock_right() {
+        let mut told = Told::begin();
+        // Three seconds pass before our own decision comes back, and then another server leads.
+        told.decide(BEGAN, BEGAN, Setting::Time);
+        told.service.clock = Some(LogClock::new(At(BEGAN.0 + 3 * SECOND)));
+        told.look(At(BEGAN.0 + 300 * SECOND));
+        assert_eq!(told.seconds(), 3);
+    }
+
+    #[test]
+    fn an_outage_behind_a_shift_is_as_long_as_it_was() {
+        let mut told = Told::begin();
+        let ahead = At(BEGAN.0 + 300 * SECOND);
+        told.decide(ahead, BEGAN, Setting::Time);
+        // The worker is gone for 200 s, and another begins.
+        told.service.interrupt();
+        told.service.clock = Some(LogClock::new(At(BEGAN.0 + 200 * SECOND)));
+        told.look(At(ahead.0 + 200 * SECOND));
+        assert_eq!(told.service.take_outage(&told.line), Some(200));
+    }
+
+    #[test]
+    fn a_worker_follows_the_time_that_another_had_to_take() {
+        let mut told = Told::begin();
+        // It took the time to be an hour later, and was stored by a server that knew better.
+        let stored = At(BEGAN.0 + 3 * SECOND);
+        told.service.clock = Some(LogClock::new(At(BEGAN.0 + HOUR)));
+        told.decide(stored, At(BEGAN.0 + HOUR), Setting::Time);
+        told.look(stored);
+        assert_eq!(told.seconds(), 3);
     }
 }

@@ -12,13 +12,13 @@ use crate::admission::counts;
 use crate::admission::handle::{Ask, Handle};
 use crate::admission::in_flight::{self, InFlight, Outcome};
 use crate::admission::keys::{Published, Signing};
-use crate::admission::service::Service;
+use crate::admission::service::{Service, is_anyone_s_time_running};
 use crate::clock;
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
 use crate::log::tail::{self, Halt, Record};
-use crate::queue::event::{At, Decision, Entry, Facts, Seq, Setting};
-use crate::queue::line::Line;
+use crate::queue::event::{At, Decision, Entry, Facts, Level, Millis, Seq, Setting};
+use crate::queue::line::{Line, Shift};
 use crate::queue::load::Loads;
 use crate::shutdown::Shutdown;
 use crate::wire::ask::Refusal;
@@ -120,7 +120,7 @@ impl Worker {
                     }
                 }
             }
-            tail::Heard::Info(info) => self.service.hear_info(&info),
+            tail::Heard::Info(info) => self.service.hear_info(&info, &self.line),
             tail::Heard::Away(_) => self.service.interrupt(),
             tail::Heard::Halt(halt) => self.halt(halt),
         }
@@ -135,16 +135,25 @@ impl Worker {
     }
 
     fn apply(&mut self, record: &Record) {
-        let entry = match record.read(&self.queue) {
-            Ok((entry, _)) => entry,
+        let newest = self.log.newest();
+        let written = match record.read(&self.queue, newest) {
+            Ok(written) => written,
             Err(halt) => return self.halt(halt),
         };
-        self.service.hear_entry(record.stored, &entry, &self.line);
-        let change = self.line.apply(record.seq, record.stored, &entry);
+        let (entry, _) = written.at_level(self.line.level());
+        if let Some(level) = self.line.raised_by(entry).filter(|level| *level > newest) {
+            return self.halt(Halt::Level { seq: record.seq, level });
+        }
+        let was_idle = !is_anyone_s_time_running(&self.line);
+        let change = self.line.apply(record.seq, record.stored, entry);
+        self.service.hear_entry(entry, &self.line, was_idle);
+        if let Some(Shift { from, to, .. }) = change.shifted {
+            tracing::warn!(queue = %self.queue, seq = record.seq.0, from, to, "the log's servers differ about the time, in nanoseconds");
+        }
         if change.configured {
             self.published.note(self.line.keys(), self.line.at());
         }
-        let Entry::Decided(decision) = &entry else { return };
+        let Entry::Decided(decision) = entry else { return };
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.hear(decision, record.seq);
         }
@@ -291,14 +300,22 @@ impl Worker {
         // A pause that is over belongs to an earlier decision; this one is not to be sent twice for it.
         self.not_before = None;
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
-        self.in_flight = Some(InFlight::new(Decision { prev, basis, facts }, commands));
+        let (now, worker) = (Millis::from(self.now()), self.beats.worker());
+        let decision = Decision { prev, basis, now, worker, facts };
+        self.in_flight = Some(InFlight::new(decision, commands));
         self.send();
     }
 
     fn send(&mut self) {
+        let (now, version) = (Millis::from(self.now()), self.version());
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.send(&self.log, &self.queue);
+            in_flight.send(&self.log, &self.queue, now, version);
         }
+    }
+
+    /// The version to write in: the newest that the log's level allows and this program knows.
+    fn version(&self) -> Level {
+        self.line.level().min(self.log.newest())
     }
 }
 

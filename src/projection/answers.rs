@@ -175,6 +175,7 @@ impl Projector {
         snapshot.behind_millis = frame.behind_millis;
         snapshot.inside = frame.inside;
         snapshot.full_milli = frame.full_milli;
+        snapshot.config.secret = self.secret();
         snapshot.outlook = self.outlook();
         let [a, b, c, d, e, f, g, h, ..] = ids::node().0;
         let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
@@ -206,9 +207,17 @@ impl Projector {
             let ticket = self.fold.line().ticket(VisitorId(id.0))?;
             let place = self.fold.line().place(ticket)?;
             let standing = standing_code(place.standing);
-            let present = place.absent.is_none();
+            let present = place.absent().is_none();
             let node = present.then(|| wire::id::Id(self.fold.line().nodes().id(place.node).0));
-            Some(PlaceFound { ticket: ticket.0, standing, node })
+            Some(PlaceFound {
+                ticket: ticket.0,
+                standing,
+                node,
+                socket: place.socket,
+                opened: place.opened,
+                hand: place.hand,
+                came: place.came.0,
+            })
         };
         let places: Vec<Option<PlaceFound>> = asked.visitors.iter().map(found).collect();
         if places.iter().any(Option::is_none) && !question.is_end {

@@ -5,15 +5,21 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::projection::key::{self, Checksum, PLACES_PER_PAGE};
-use crate::queue::digest::{Chain, standing_code, standing_of_code, state_code, state_of_code};
-use crate::queue::event::{At, Jti, NodeId, PublicKey, Seq, Ticket, VisitorId};
-use crate::queue::line::{FOLD_VERSION, Follows, Grant, Head, Line, Place, Redemption};
+use crate::queue::digest::{
+    Chain, presence_code, presence_of_code, standing_code, standing_of_code, state_code,
+    state_of_code,
+};
+use crate::queue::event::{
+    At, Join, Jti, Level, NodeId, PublicKey, SecretId, Seq, Ticket, VisitorId,
+};
+use crate::queue::line::{Follows, Grant, Head, Line, Place, Presence, Redemption};
 use crate::queue::presence::NodeIndex;
+use crate::queue::time::LogTime;
 use crate::wire;
 
-/// The layout of the store. A change of it raises this and not the fold version, which is in every
-/// digest: the state is the same (1 until 2026-11-22, with pages that were written over).
-const FORMAT: u16 = 3;
+/// The layout of the store, and what the same log folds to: a change of either raises this, and a store
+/// of another is made anew (4 since 2026-11-30, with the second version of the log).
+const FORMAT: u16 = 4;
 
 /// Pages for which a second thread is worth its start: some milliseconds of work.
 const PAGES_SHARED_MIN: usize = 256;
@@ -107,36 +113,33 @@ pub(super) fn open_head(sealed: &[u8]) -> Result<HeadRow, String> {
     if format != FORMAT {
         return Err(format!("it is of format {format}, and this program's is {FORMAT}"));
     }
-    let row: HeadRow = wire::feed::read(bytes)
-        .map_err(|error| format!("the checkpoint can't be read: {error}"))?;
-    if row.fold_version != FOLD_VERSION {
-        let version = row.fold_version;
-        return Err(format!(
-            "it is of fold version {version}, and this program's is {FOLD_VERSION}"
-        ));
-    }
-    Ok(row)
+    wire::feed::read(bytes).map_err(|error| format!("the checkpoint can't be read: {error}"))
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeadRow {
     /// In two bytes, whatever follows: the first thing that any version reads.
     format: [u8; 2],
-    fold_version: u16,
+    level: u16,
     stream: i64,
     stored: i64,
     chain: [u8; 32],
     tickets: u64,
     seq: u64,
     at: i64,
+    shift: i64,
+    decided: i64,
     last_decision: u64,
     policy: String,
     follows: Option<(u32, i64)>,
     state: u8,
     reason: Option<String>,
+    secret: Option<[u8; 16]>,
+    presence: (u8, i64),
     keys: Vec<(String, [u8; 32])>,
     nodes: Vec<[u8; 16]>,
     outages: i64,
+    longer_graces: Vec<(i64, u32)>,
     next_due: i64,
     pub(super) pages: Vec<PageRef>,
 }
@@ -146,21 +149,26 @@ impl HeadRow {
         let head = &checkpoint.head;
         Self {
             format: FORMAT.to_le_bytes(),
-            fold_version: FOLD_VERSION,
+            level: head.level.0,
             stream: checkpoint.stream.0,
             stored: checkpoint.stored.0,
             chain: checkpoint.chain.0,
             tickets: head.tickets,
             seq: head.seq.0,
-            at: head.at.0,
+            at: head.time.now.0,
+            shift: head.time.shift,
+            decided: head.time.decided.0,
             last_decision: head.last_decision.0,
-            policy: wire::policy::write(&head.policy).to_string(),
+            policy: wire::policy::write_stored(&head.policy).to_string(),
             follows: head.follows.map(|follows| (follows.per_minute, follows.at.0)),
             state: state_code(head.state),
             reason: head.reason.clone(),
+            secret: head.secret.map(|secret| secret.0),
+            presence: (presence_code(head.presence.state), head.presence.since.0),
             keys: head.keys.iter().map(|key| (key.kid.clone(), key.x)).collect(),
             nodes: head.nodes.iter().map(|node| node.0).collect(),
             outages: head.outages,
+            longer_graces: head.longer_graces.iter().map(|(at, secs)| (at.0, *secs)).collect(),
             next_due: head.next_due.0,
             pages: pages.to_vec(),
         }
@@ -172,15 +180,22 @@ impl HeadRow {
         let head = Head {
             tickets: self.tickets,
             seq: Seq(self.seq),
-            at: At(self.at),
+            level: Level(self.level),
+            time: LogTime { now: At(self.at), shift: self.shift, decided: At(self.decided) },
             last_decision: Seq(self.last_decision),
-            policy: wire::policy::parse(&policy).ok()?,
+            policy: wire::policy::read_stored(&policy).ok()?,
             follows: self.follows.map(|(per_minute, at)| Follows { per_minute, at: At(at) }),
             state: state_of_code(self.state)?,
             reason: self.reason,
+            secret: self.secret.map(SecretId),
+            presence: Presence {
+                state: presence_of_code(self.presence.0)?,
+                since: At(self.presence.1),
+            },
             keys: self.keys.into_iter().map(|(kid, x)| PublicKey { kid, x }).collect(),
             nodes: self.nodes.into_iter().map(NodeId).collect(),
             outages: self.outages,
+            longer_graces: self.longer_graces.iter().map(|(at, secs)| (At(*at), *secs)).collect(),
             next_due: At(self.next_due),
         };
         let line = Line::restore(head, places)?;
@@ -196,6 +211,11 @@ struct Row<'a> {
     came: u64,
     node: u32,
     socket: u64,
+    opened: u32,
+    hand: u32,
+    returns: u16,
+    misses: u8,
+    lane: u8,
     absent: Option<i64>,
     standing: u8,
     grant: Option<GrantRow<'a>>,
@@ -229,7 +249,12 @@ impl<'a> Row<'a> {
             came: place.came.0,
             node: place.node.0,
             socket: place.socket,
-            absent: place.absent.map(|at| at.0),
+            opened: place.opened,
+            hand: place.hand,
+            returns: place.returns,
+            misses: place.misses(),
+            lane: place.lane(),
+            absent: place.absent().map(|at| at.0),
             standing: standing_code(place.standing),
             grant: grant.map(|grant| GrantRow {
                 jti: grant.jti.0,
@@ -251,11 +276,16 @@ impl<'a> Row<'a> {
 
     /// `None` for a standing that this version doesn't know.
     fn into_place(self) -> Option<Kept> {
-        let socket = (NodeIndex(self.node), self.socket);
-        let mut place =
-            Place::stored(VisitorId(self.visitor), Seq(self.joined), Seq(self.came), socket);
-        place.absent = self.absent.map(At);
+        let join = Join {
+            opened: self.opened,
+            lane: self.lane,
+            ..Join::plain(VisitorId(self.visitor), self.socket)
+        };
+        let mut place = Place::new(&join, Seq(self.joined), NodeIndex(self.node));
+        place.set_absent(self.absent.map(At));
+        place.set_misses(self.misses);
         place.standing = standing_of_code(self.standing)?;
+        (place.returns, place.hand, place.came) = (self.returns, self.hand, Seq(self.came));
         let grant = self.grant.map(|grant| Grant {
             jti: Jti(grant.jti),
             kid: grant.kid.as_ref().into(),

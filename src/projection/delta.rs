@@ -1,7 +1,7 @@
 //! What the fold says, in the words of the feed.
 
 use crate::queue::digest::{standing_code, state_code};
-use crate::queue::event::{At, Ticket};
+use crate::queue::event::{At, Presence, Ticket};
 use crate::queue::line::{Change, End, Line, Standing};
 use crate::wire;
 use crate::wire::feed::{Came, Config, Delta, Ended, Grant, Joined, Revoked, Snapshot, to_gaps};
@@ -19,12 +19,12 @@ pub(super) fn delta(line: &Line, change: &Change, prev: u64) -> Option<Delta> {
             accepted: joined.accepted,
             ignored: joined.ignored.clone(),
         }),
-        came: change.came.first().map(|(_, socket)| Came {
-            node: socket.node.0,
-            at: line.at().0,
-            tickets: change.came.iter().map(|(ticket, _)| ticket.0).collect(),
+        came: change.came.first().map(|came| Came {
+            node: came.socket.node.0,
+            places: change.came.iter().map(|came| (came.ticket.0, came.socket.number)).collect(),
         }),
         admitted: change.admitted.iter().filter_map(|ticket| grant(line, *ticket)).collect(),
+        missed: to_gaps(sorted(change.missed.iter().copied())),
         entered: to_gaps(sorted(change.entered.iter().copied())),
         ended: ended(change),
         revoked: revoked(line, change),
@@ -59,10 +59,14 @@ fn grant(line: &Line, ticket: Ticket) -> Option<Grant> {
 
 fn config(line: &Line) -> Config {
     Config {
-        policy: wire::policy::write(line.policy()).to_string(),
+        level: line.level().0,
+        policy: wire::policy::write_stored(line.policy()).to_string(),
+        is_presence_off: line.presence().state == Presence::Off,
         state: state_code(line.state()),
         reason: line.reason().map(str::to_owned),
         keys: line.keys().iter().map(|key| (key.kid.clone(), key.x)).collect(),
+        // It is not in the log; the caller has it of the stream.
+        secret: None,
     }
 }
 

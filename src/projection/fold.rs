@@ -1,14 +1,16 @@
 //! The line of one queue as it grows out of the log, and what of it is not kept yet.
 
 use crate::log::subjects::QueueId;
-use crate::log::tail::Decoded;
+use crate::log::tail::{Decoded, Halt};
 use crate::projection::checkpoint::{self, Checkpoint, Restored, page_count, page_of};
 use crate::queue::digest::Chain;
-use crate::queue::event::{At, Seq, Ticket};
+use crate::queue::event::{At, Level, Seq, Ticket};
 use crate::queue::line::{Change, Line};
 
 pub(super) struct Fold {
     queue: QueueId,
+    /// The highest level that this program knows.
+    newest: Level,
     line: Line,
     chain: Chain,
     /// When the last entry was stored.
@@ -23,9 +25,10 @@ pub(super) struct Fold {
 
 impl Fold {
     /// A line that nobody is in yet.
-    pub(super) fn new(queue: QueueId) -> Self {
+    pub(super) fn new(queue: QueueId, newest: Level) -> Self {
         Self {
             queue,
+            newest,
             line: Line::default(),
             chain: Chain::default(),
             stored: At(0),
@@ -36,26 +39,30 @@ impl Fold {
     }
 
     /// Goes on from what was kept.
-    pub(super) fn restored(queue: QueueId, restored: Restored) -> Self {
+    pub(super) fn restored(queue: QueueId, newest: Level, restored: Restored) -> Self {
         let kept = restored.line.seq();
         let changed = vec![false; page_count(&restored.line)];
         let Restored { stored, chain, line, .. } = restored;
-        Self { queue, line, chain, stored, changed, moves: 0, kept }
+        Self { queue, newest, line, chain, stored, changed, moves: 0, kept }
     }
 
-    /// Applies the next entry of the log.
-    pub(super) fn apply(&mut self, decoded: &Decoded) -> Change {
+    /// Applies the next entry of the log, unless it raises the log to a level that is not known here.
+    pub(super) fn apply(&mut self, decoded: &Decoded) -> Result<Change, Halt> {
         let (seq, queue) = (decoded.seq, &self.queue);
-        if let Some(why) = &decoded.why {
+        let (entry, why) = decoded.written.at_level(self.line.level());
+        if let Some(level) = self.line.raised_by(entry).filter(|level| *level > self.newest) {
+            return Err(Halt::Level { seq, level });
+        }
+        if let Some(why) = why {
             tracing::warn!(%queue, seq = seq.0, why, "void entry");
         }
-        let change = self.line.apply(seq, decoded.stored, &decoded.entry);
+        let change = self.line.apply(seq, decoded.stored, entry);
         (self.chain, self.stored) = (decoded.chain, decoded.stored);
         if !change.void.is_empty() || change.void_entry.is_some() {
             tracing::debug!(%queue, seq = seq.0, "facts that count nowhere");
         }
         self.note(&change);
-        change
+        Ok(change)
     }
 
     pub(super) fn line(&self) -> &Line {
@@ -118,10 +125,11 @@ impl Fold {
         let joined = change.joined.first.0..change.joined.first.0 + change.joined.accepted;
         let moved = joined
             .map(Ticket)
-            .chain(change.came.iter().map(|(ticket, _)| *ticket))
+            .chain(change.came.iter().map(|came| came.ticket))
             .chain(change.ended.iter().map(|(ticket, _)| *ticket))
             .chain(change.went.iter().copied())
-            .chain(change.prolonged.iter().copied())
+            .chain(change.missed.iter().copied())
+            .chain(change.restated.iter().copied())
             .chain(change.admitted.iter().copied())
             .chain(change.entered.iter().copied());
         for page in moved.map(|ticket| page_of(ticket) as usize) {

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::ids;
 use crate::log::connection::Log;
 use crate::log::stream::StreamError;
 use crate::log::subjects::{self, QueueId};
 use crate::log::talk::{Heard, Listener};
 use crate::shutdown::Shutdown;
 use crate::wire::ask::{Answer, Refusal};
+use crate::wire::{self, beat::Beat};
 
 mod answers;
 mod catch_up;
@@ -34,6 +36,8 @@ use projector::{Ended, Projector, store_dir};
 const QUESTIONS_WAITING_MAX: usize = 1_024;
 /// How often the list of queues is looked at, besides being told of new ones.
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
+/// How often it is said that this projector is there, and what it can read.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Until the log answers at all.
 const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -45,6 +49,8 @@ pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<(
     let mut rebuilds = listen(&log, subjects::rebuild_all()).await?;
     let mut configured = listen(&log, subjects::stored_configured()).await?;
     let mut look = tokio::time::interval(FIRST_LOOK_EVERY);
+    let beat = subjects::beat("projector", &ids::node().to_string());
+    let mut pulse = tokio::time::interval(BEAT_EVERY);
     loop {
         tokio::select! {
             heard = questions.next() => match heard {
@@ -66,6 +72,9 @@ pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<(
                 }
                 Err(error) => tracing::debug!(%error, "the list of queues is not to be had"),
             },
+            _ = pulse.tick() => {
+                log.say(beat.clone(), wire::beat::write(&Beat::of(log.newest()))).await;
+            }
             () = shutdown.stopped() => {
                 // Dropping the projectors' question channels lets them write a last checkpoint.
                 role.queues.clear();

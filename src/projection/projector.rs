@@ -12,11 +12,13 @@ use crate::log::subjects::{self, QueueId};
 use crate::log::tail::{self, Decoded, Halt};
 use crate::projection::answers::{Given, Question};
 use crate::projection::catch_up::CatchUp;
+use crate::projection::checkpoint::Restored;
 use crate::projection::delta;
 use crate::projection::fold::Fold;
 use crate::projection::keeper::Keeper;
-use crate::queue::event::{At, Seq};
+use crate::queue::event::{At, SecretId, Seq};
 use crate::queue::pace::Pace;
+use crate::queue::time::AGREED_NANOS_MAX;
 use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, Halted, Outlook};
@@ -25,6 +27,9 @@ use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, Halted, Out
 /// (until 2026-11-25) whoever joined in a crowd waited half as long again for their first numbers, and
 /// a node carried that many more of them; projector and node spend the same either way.
 const FRAME_EVERY: Duration = Duration::from_millis(10);
+/// No entry is heard later than this, in a projector that is not behind: a clock that is further behind the
+/// log's time was stopped, and what a server says that is further from a time just heard is another's clock.
+const LATE_NANOS_MAX: i64 = 10_000_000_000;
 /// A frame leaves at least this often, so that a node knows when it hears nothing. What is to be
 /// expected is told with it, and with a change of the configuration.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +44,8 @@ pub(super) struct Projector {
     keeper: Keeper,
     pace: Pace,
     clock: Option<LogClock>,
+    /// A decision came with another time than was counted here.
+    is_corrected: bool,
     info: Option<Info>,
     /// Since when the log was known to have more than was applied.
     behind: Option<(Seq, Instant)>,
@@ -68,13 +75,14 @@ impl Projector {
         Self {
             log: log.clone(),
             queue: queue.clone(),
-            fold: Fold::new(queue.clone()),
+            fold: Fold::new(queue.clone(), log.newest()),
             stream: None,
             halted: None,
             given: Given::new(to_self),
             keeper: Keeper::new(queue.clone(), dir),
             pace: Pace::default(),
             clock: None,
+            is_corrected: false,
             info: None,
             behind: None,
             catch_up: CatchUp::new(queue.clone()),
@@ -90,16 +98,19 @@ impl Projector {
         questions: &mut mpsc::Receiver<Question>,
         shutdown: &Shutdown,
     ) -> Ended {
-        if let Some(restored) = self.keeper.open().await {
+        let newest = self.log.newest();
+        // A log that has gone beyond what this program knows is read up to there, and halts.
+        let known = |restored: &Restored| restored.line.level() <= newest;
+        if let Some(restored) = self.keeper.open().await.filter(known) {
             self.stream = Some(restored.stream);
-            self.fold = Fold::restored(self.queue.clone(), restored);
+            self.fold = Fold::restored(self.queue.clone(), newest, restored);
         }
         let line = self.fold.line();
         tracing::info!(queue = %self.queue, from = line.seq().0, visitors = line.places().len(), "projecting");
         self.last_delta = line.seq().0;
         let last = self.fold.last();
         let tail = tail::follow_on(&self.log, &self.queue, last, self.stream, shutdown);
-        let mut tail = tail::decode(tail, &self.queue, self.fold.chain(), shutdown);
+        let mut tail = tail::decode(tail, &self.queue, self.fold.chain(), newest, shutdown);
         let mut frame = tokio::time::interval(FRAME_EVERY);
         frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
@@ -135,21 +146,43 @@ impl Projector {
 
     fn hear(&mut self, heard: tail::Heard<Decoded>) {
         match heard {
-            tail::Heard::Records(entries) => entries.iter().for_each(|entry| self.apply(entry)),
+            // It has said why it goes no further.
+            tail::Heard::Records(_) if self.halted.is_some() => {}
+            tail::Heard::Records(entries) => {
+                let applied = entries.iter().try_for_each(|entry| self.apply(entry));
+                if let Err(halt) = applied {
+                    self.halt(halt);
+                }
+            }
             tail::Heard::Info(info) => {
                 self.stream = Some(info.created);
-                self.clock
-                    .get_or_insert_with(|| LogClock::new(info.now))
-                    .hear_answer(info.now, info.asked);
-                self.info = Some(info);
                 let seq = self.fold.line().seq();
                 let known = self.behind.filter(|(end, _)| *end > seq);
                 self.behind =
                     known.or_else(|| (info.last > seq).then(|| (info.last, clock::monotonic())));
                 self.catch_up.hear(seq, info.last);
+                self.compare_clocks();
+                self.info = Some(info);
             }
             tail::Heard::Away(_) => {}
             tail::Heard::Halt(halt) => self.halt(halt),
+        }
+    }
+
+    /// Follows the server's clock, as far as it goes evenly. It is believed once all is folded, and after a
+    /// decision has said how far it is from the log's time.
+    fn compare_clocks(&mut self) {
+        let line = self.fold.line();
+        let Some(info) = self.info.as_ref().filter(|info| line.seq() >= info.last) else { return };
+        let raw = line.time().raw(info.now);
+        let Some(clock) = &mut self.clock else {
+            self.clock = Some(LogClock::since(raw, info.heard));
+            return;
+        };
+        // After a correction the time may have been heard late, and for a moment another server answers.
+        let most = if self.is_corrected { LATE_NANOS_MAX } else { AGREED_NANOS_MAX };
+        if clock.follow(raw, info.asked, most, most) == 0 {
+            self.is_corrected = false;
         }
     }
 
@@ -159,18 +192,31 @@ impl Projector {
         self.halted = Some(halt);
     }
 
-    fn apply(&mut self, entry: &Decoded) {
-        let change = self.fold.apply(entry);
+    fn apply(&mut self, entry: &Decoded) -> Result<(), Halt> {
+        let change = self.fold.apply(entry)?;
+        // What is heard late looks as if we were ahead, so only that counts which can't come of it.
+        let at = self.fold.line().at();
+        let is_behind = self.clock.is_some_and(|clock| at.since(clock.now()) > LATE_NANOS_MAX);
+        if let Some(clock) = &mut self.clock
+            && (change.shifted.is_some() || is_behind)
+        {
+            clock.set(at);
+            self.is_corrected = true;
+        }
         self.is_outlook_due |= change.configured;
         let seq = entry.seq;
         self.catch_up.applied(seq);
         if !self.catch_up.is_over() {
             // Far behind, nodes take a snapshot sooner than everything that they missed.
             self.last_delta = seq.0;
-        } else if let Some(delta) = delta::delta(self.fold.line(), &change, self.last_delta) {
+        } else if let Some(mut delta) = delta::delta(self.fold.line(), &change, self.last_delta) {
+            if let Some(config) = &mut delta.config {
+                config.secret = self.secret();
+            }
             self.last_delta = delta.seq;
             self.deltas.push(delta);
         }
+        Ok(())
     }
 
     async fn publish(&mut self) {
@@ -219,7 +265,16 @@ impl Projector {
     /// The last entry that the log is known to have.
     pub(super) fn end(&self) -> Seq {
         let seq = self.fold.line().seq();
-        self.info.map_or(seq, |info| info.last.max(seq))
+        self.info.as_ref().map_or(seq, |info| info.last.max(seq))
+    }
+
+    /// The queue's secret, wrapped, as its stream has it. Another than the log names would give everybody a
+    /// second name.
+    pub(super) fn secret(&self) -> Option<String> {
+        let named = self.fold.line().secret();
+        let wrapped = self.info.as_ref()?.secret.as_ref()?;
+        let is_it = |id: SecretId| wrapped.starts_with(&format!("{id}:"));
+        named.is_none_or(is_it).then(|| wrapped.clone())
     }
 
     pub(super) fn empty_frame(&self) -> Frame {
@@ -264,7 +319,7 @@ impl Projector {
     }
 
     fn full_milli(&self) -> u16 {
-        let Some(info) = self.info else { return 0 };
+        let Some(info) = &self.info else { return 0 };
         let milli = u128::from(info.bytes) * 1_000 / u128::from(info.max_bytes.max(1));
         u16::try_from(milli).unwrap_or(u16::MAX)
     }

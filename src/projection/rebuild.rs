@@ -69,12 +69,14 @@ pub async fn rebuild(
     let store = Store::begin_anew(&store_dir(dir, queue)).map_err(store_error)?;
     let shutdown = Shutdown::default();
     let tail = tail::follow(log, queue, Seq(1), Some(info.created), &shutdown);
-    let mut tail = tail::decode(tail, queue, Chain::default(), &shutdown);
-    let mut fold = Fold::new(queue.clone());
+    let mut tail = tail::decode(tail, queue, Chain::default(), log.newest(), &shutdown);
+    let mut fold = Fold::new(queue.clone(), log.newest());
     let mut told = clock::monotonic();
     while fold.line().seq() < info.last {
         match tail.recv().await {
-            Some(Heard::Records(entries)) => entries.iter().for_each(|e| drop(fold.apply(e))),
+            Some(Heard::Records(entries)) => {
+                entries.iter().try_for_each(|entry| fold.apply(entry).map(drop))?;
+            }
             Some(Heard::Info(_)) => {}
             Some(Heard::Halt(halt)) => return Err(halt.into()),
             Some(Heard::Away(_)) | None => return Err(RebuildError::Away),

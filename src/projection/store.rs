@@ -361,9 +361,11 @@ mod tests {
     use crate::log::tail::Decoded;
     use crate::queue::digest::digest;
     use crate::queue::event::{
-        Admitted, Configured, Decision, Entry, Facts, Jti, NodeId, Redeemed, Seated, Seq, Setting,
-        State, VisitorId,
+        Admitted, Configured, Decision, Disconnected, Entry, Facts, Join, Joined, Jti, Left, Level,
+        Millis, NodeId, Reconnected, Redeemed, Return, SecretId, Seq, Setting, State, VisitorId,
+        WorkerId,
     };
+    use crate::queue::policy::Policy;
 
     /// A store of its own, gone when it is dropped.
     struct Folder(PathBuf);
@@ -390,31 +392,60 @@ mod tests {
         let seq = Seq(fold.line().seq().0 + 1);
         let stored = At(i64::try_from(seq.0).unwrap() * 1_000_000_000);
         let chain = fold.chain().then(seq, stored, "subject", b"payload");
-        fold.apply(&Decoded { seq, stored, chain, entry, why: None });
+        fold.apply(&Decoded { seq, stored, chain, written: entry.into() }).unwrap();
     }
 
-    fn seated(numbers: std::ops::Range<u16>) -> Seated {
+    const NODE: NodeId = NodeId([9; 16]);
+
+    fn joined(numbers: std::ops::Range<u16>) -> Entry {
+        let join =
+            |number| Join { opened: 1, lane: 2, ..Join::plain(visitor(number), u64::from(number)) };
+        Entry::Joined(Joined { node: NODE, visitors: numbers.map(join).collect() })
+    }
+
+    fn back(numbers: std::ops::Range<u16>, hand: u32) -> Entry {
+        let back = |number| Return {
+            opened: 3,
+            hand,
+            ..Return::plain(visitor(number), 1_000 + u64::from(number))
+        };
+        let visitors = numbers.map(back).collect();
+        Entry::Reconnected(Reconnected { node: NODE, basis: None, visitors })
+    }
+
+    fn gone(numbers: std::ops::Range<u16>) -> Entry {
         let visitors = numbers.map(|number| (visitor(number), u64::from(number)));
-        Seated { node: NodeId([9; 16]), visitors: visitors.collect() }
+        Entry::Disconnected(Disconnected { node: NODE, visitors: visitors.collect() })
+    }
+
+    fn left(numbers: &[u16]) -> Entry {
+        let left = |number: &u16| Left { visitor: visitor(*number), hand: 0 };
+        Entry::Left(numbers.iter().map(left).collect())
+    }
+
+    fn set(what: Setting) -> Facts {
+        Facts::Configured(vec![Configured { by: "ops".to_owned(), what }])
     }
 
     fn decided(fold: &mut Fold, facts: Facts) {
         let (prev, basis) = (fold.line().last_decision(), fold.line().seq());
-        apply(fold, Entry::Decided(Decision { prev, basis, facts }));
+        let now = Millis((fold.line().seq().0 + 1) * 1_000 + 5_000);
+        let worker = WorkerId([8; 16]);
+        apply(fold, Entry::Decided(Decision { prev, basis, now, worker, facts }));
     }
 
     /// A line of three pages in which everything has happened to somebody.
     fn fold() -> Fold {
-        let mut fold = Fold::new(QueueId::parse("demo").unwrap());
-        let open = Setting::State(State::Open, Some("welcome".to_owned()));
-        decided(
-            &mut fold,
-            Facts::Configured(vec![Configured { by: "ops".to_owned(), what: open }]),
-        );
-        apply(&mut fold, Entry::Joined(seated(0..700)));
-        apply(&mut fold, Entry::Disconnected(seated(300..400)));
-        apply(&mut fold, Entry::Reconnected(seated(350..360)));
-        apply(&mut fold, Entry::Left(vec![visitor(1), visitor(699)]));
+        let mut fold = Fold::new(QueueId::parse("demo").unwrap(), Level::NEWEST);
+        decided(&mut fold, set(Setting::State(State::Open, Some("welcome".to_owned()))));
+        decided(&mut fold, set(Setting::Secret(SecretId([4; 16]))));
+        apply(&mut fold, joined(0..700));
+        apply(&mut fold, gone(300..400));
+        apply(&mut fold, back(350..360, 0));
+        apply(&mut fold, back(360..362, 1));
+        apply(&mut fold, left(&[1, 699]));
+        let shorter = Policy { reconnect_seconds: 10, ..Policy::default() };
+        decided(&mut fold, set(Setting::Policy(shorter)));
         let grant = |number| Admitted {
             visitor: visitor(number),
             jti: Jti([7; 16]),
@@ -445,11 +476,12 @@ mod tests {
 
         let restored = read(&folder.0).unwrap();
         assert_eq!(restored.stream, At(1));
-        let mut again = Fold::restored(QueueId::parse("demo").unwrap(), restored);
+        let queue = QueueId::parse("demo").unwrap();
+        let mut again = Fold::restored(queue, Level::NEWEST, restored);
         assert!(!again.is_ahead());
         for fold in [&mut fold, &mut again] {
-            apply(fold, Entry::Joined(seated(700..800)));
-            apply(fold, Entry::Left(vec![visitor(2), visitor(3), visitor(600)]));
+            apply(fold, joined(700..800));
+            apply(fold, left(&[2, 3, 600]));
         }
         assert_eq!(digest(again.line()), digest(fold.line()));
         assert_eq!((again.chain(), again.last()), (fold.chain(), fold.last()));
@@ -466,7 +498,7 @@ mod tests {
         store.write(&fold, At(1));
         fold.kept();
         let older = checkpoint::seal_pages(fold.line(), &[1]).remove(0).1;
-        apply(&mut fold, Entry::Left(vec![visitor(400)]));
+        apply(&mut fold, left(&[400]));
         // One is written and one may wait.
         while !store.try_write(fold.checkpoint(At(1))) {}
         store.close().unwrap();
@@ -492,7 +524,7 @@ mod tests {
         store.write(&fold, At(1));
         fold.kept();
         let kept = digest(fold.line());
-        apply(&mut fold, Entry::Left(vec![visitor(400)]));
+        apply(&mut fold, left(&[400]));
         let sealed = checkpoint::seal_pages(fold.line(), &[1]);
         store.to_thread.send(Part::Pages(fold.line().seq().0, sealed)).unwrap();
         store.close().unwrap();

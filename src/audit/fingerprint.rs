@@ -4,24 +4,22 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::reading::{Ending, Grant, Person, Reading, Standing};
-use crate::queue::event::State;
+use crate::queue::event::{Presence, State};
 use crate::queue::policy::Absent;
 
-/// The version of the fold that this file describes.
-const FOLD_VERSION: u16 = 2;
-
 impl Reading {
-    /// SHA-256 of the label, the sequence and the state, in ticket order.
+    /// SHA-256 of the label, the sequence, the times and the state, in ticket order.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut bytes = Vec::new();
-        text(&mut bytes, &format!("anteroom line {FOLD_VERSION}"));
+        text(&mut bytes, &format!("anteroom line {}", self.level));
         bytes.extend(self.seq.to_be_bytes());
-        bytes.extend(self.at.to_be_bytes());
+        for time in [self.times.now, self.times.shift, self.times.decided] {
+            bytes.extend(time.to_be_bytes());
+        }
         bytes.extend(self.last_decision.to_be_bytes());
-        self.policy_and_state(&mut bytes);
-        count(&mut bytes, self.nodes.len());
-        self.nodes.iter().for_each(|node| bytes.extend(node.0));
-        bytes.extend(self.outages.to_be_bytes());
+        self.policy(&mut bytes);
+        self.presence_and_state(&mut bytes);
+        bytes.extend(self.times.outages.to_be_bytes());
         bytes.extend(self.next_due.to_be_bytes());
         bytes.extend((self.people.len() as u64).to_be_bytes());
         let mut hash = Sha256::new();
@@ -34,7 +32,7 @@ impl Reading {
         hash.finalize().into()
     }
 
-    fn policy_and_state(&self, bytes: &mut Vec<u8>) {
+    fn policy(&self, bytes: &mut Vec<u8>) {
         let policy = &self.policy;
         for instant in [policy.opens_at, policy.closes_at] {
             maybe(bytes, instant.as_ref(), |bytes, instant| bytes.extend(instant.0.to_be_bytes()));
@@ -48,16 +46,27 @@ impl Reading {
             Absent::Hold => 0,
             Absent::Admit => 1,
         });
-        maybe(bytes, policy.max_waiting.as_ref(), |bytes, max| bytes.extend(max.to_be_bytes()));
-        maybe(bytes, policy.target.as_ref(), |bytes, target| text(bytes, target));
-        count(bytes, policy.allowed_origins.len());
-        policy.allowed_origins.iter().for_each(|origin| text(bytes, origin));
-        maybe(bytes, policy.title.as_ref(), |bytes, title| text(bytes, title));
-        maybe(bytes, policy.content.as_ref(), |bytes, content| text(bytes, content));
+        bytes.push(policy.missed_turns);
+        text(bytes, &policy.door);
         maybe(bytes, self.follows.as_ref(), |bytes, (per_minute, at)| {
             bytes.extend(per_minute.to_be_bytes());
             bytes.extend(at.to_be_bytes());
         });
+    }
+
+    fn presence_and_state(&self, bytes: &mut Vec<u8>) {
+        let noted = self.graces.noted(self.policy.reconnect_seconds);
+        count(bytes, noted.len());
+        for (until, seconds) in noted {
+            bytes.extend(until.to_be_bytes());
+            bytes.extend(seconds.to_be_bytes());
+        }
+        let (presence, since) = self.presence;
+        bytes.push(match presence {
+            Presence::On => 0,
+            Presence::Off => 1,
+        });
+        bytes.extend(since.to_be_bytes());
         bytes.push(match self.state {
             State::Scheduled => 0,
             State::Open => 1,
@@ -66,11 +75,14 @@ impl Reading {
             State::Deleted => 4,
         });
         maybe(bytes, self.reason.as_ref(), |bytes, reason| text(bytes, reason));
+        maybe(bytes, self.secret.as_ref(), |bytes, secret| bytes.extend(secret.0));
         count(bytes, self.keys.len());
         for key in &self.keys {
             text(bytes, &key.kid);
             bytes.extend(key.x);
         }
+        count(bytes, self.nodes.len());
+        self.nodes.iter().for_each(|node| bytes.extend(node.0));
     }
 }
 
@@ -80,6 +92,11 @@ fn person(bytes: &mut Vec<u8>, person: &Person) {
     bytes.extend(person.came.to_be_bytes());
     bytes.extend(person.socket.0.to_be_bytes());
     bytes.extend(person.socket.1.to_be_bytes());
+    bytes.extend(person.opened.to_be_bytes());
+    bytes.extend(person.hand.to_be_bytes());
+    bytes.extend(person.returns.to_be_bytes());
+    bytes.push(person.misses);
+    bytes.push(person.lane);
     maybe(bytes, person.absent.as_ref(), |bytes, since| bytes.extend(since.to_be_bytes()));
     bytes.push(match person.standing {
         Standing::Waiting => 0,

@@ -1,8 +1,11 @@
 //! One visitor's story: where they stood, and why that changed.
 
+use crate::audit::decided::level_words;
 use crate::audit::judge::state_word;
-use crate::audit::reading::{Ending, Move, Person, Reading, SECOND, Standing, Step};
+use crate::audit::reading::{Coming, Ending, Move, Person, Reading, Standing, Step};
 use crate::audit::source::{Source, SourceError};
+use crate::audit::times::SECOND;
+use crate::audit::who::presence_words;
 use crate::queue::event::{At, Setting, VisitorId};
 
 /// Something that happened to a visitor, or to the number of people ahead of them.
@@ -10,7 +13,7 @@ use crate::queue::event::{At, Setting, VisitorId};
 pub struct Event {
     /// The entries that it came of, the first and the last.
     pub entries: (u64, u64),
-    /// When the first was stored.
+    /// When the first was: by the log's time, or by its own where that stood still.
     pub at: At,
     /// What happened, as a sentence.
     pub what: String,
@@ -40,13 +43,13 @@ pub struct Stand {
 pub enum Until {
     /// To its end, or to where the source ends.
     End,
-    /// To the last entry that was stored by then.
+    /// To the last entry before the first that is shown with a later time.
     Time(At),
 }
 
 /// Tells the story of a visitor. Empty for one who never joined.
 pub async fn history(mut source: Source, visitor: VisitorId) -> Result<Vec<Event>, SourceError> {
-    let queue = source.queue().clone();
+    let (queue, newest) = (source.queue().clone(), source.newest());
     let mut reading = Reading::default();
     let mut story =
         Story { visitor, ticket: None, ahead: 0, waits: false, gone: None, events: Vec::new() };
@@ -56,8 +59,8 @@ pub async fn history(mut source: Source, visitor: VisitorId) -> Result<Vec<Event
             return Ok(story.events);
         }
         for record in records {
-            let (entry, _) = record.read(&queue)?;
-            let step = reading.read(record.seq, record.stored, &entry);
+            let written = record.read(&queue, newest)?;
+            let step = reading.next(&record, &written, newest)?;
             story.step(&reading, &step);
         }
     }
@@ -69,7 +72,7 @@ pub async fn position(
     visitor: VisitorId,
     until: Until,
 ) -> Result<Option<Stand>, SourceError> {
-    let queue = source.queue().clone();
+    let (queue, newest) = (source.queue().clone(), source.newest());
     let mut reading = Reading::default();
     'log: loop {
         let records = source.next().await?;
@@ -77,16 +80,17 @@ pub async fn position(
             break;
         }
         for record in records {
-            if matches!(until, Until::Time(time) if record.stored > time) {
+            let written = record.read(&queue, newest)?;
+            let shown = reading.shown_after(&record, &written);
+            if matches!(until, Until::Time(time) if shown > time.0) {
                 break 'log;
             }
-            let (entry, _) = record.read(&queue)?;
-            reading.read(record.seq, record.stored, &entry);
+            reading.next(&record, &written, newest)?;
         }
     }
     let stand = |(ticket, person): (usize, &Person)| Stand {
         sequence: reading.seq,
-        at: At(reading.at),
+        at: At(reading.times.shown()),
         standing: standing_word(person.standing),
         present: person.absent.is_none(),
         ahead: (person.standing == Standing::Waiting).then(|| reading.ahead_of(ticket)),
@@ -101,14 +105,15 @@ struct Story {
     ticket: Option<usize>,
     ahead: usize,
     waits: bool,
-    /// The last event, if it tells of people ahead: why they went, and how many.
+    /// The last event, if it tells of people ahead: why there are more or fewer, and by how many.
     gone: Option<(Cause, usize)>,
     events: Vec<Event>,
 }
 
-/// Why someone ahead is no longer ahead.
+/// Why someone ahead is no longer ahead, or is again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
+    Missed,
     Admitted,
     Left,
     Expired,
@@ -141,7 +146,8 @@ impl Story {
     }
 
     fn people_ahead(&mut self, ticket: usize, reading: &Reading, step: &Step) {
-        for cause in [Cause::Admitted, Cause::Left, Cause::Expired, Cause::Removed] {
+        use Cause::{Admitted, Expired, Left, Missed, Removed};
+        for cause in [Missed, Admitted, Left, Expired, Removed] {
             let moved =
                 |(who, moved): &&(usize, Move)| *who < ticket && cause_of(*moved) == Some(cause);
             // Of those who ended, only they were ahead who still waited.
@@ -149,16 +155,25 @@ impl Story {
                 *moved == Move::Admitted
                     || reading.person(*who).is_some_and(|person| person.grant.is_none())
             };
-            let gone = step.moves.iter().filter(moved).filter(waited).count();
-            if gone > 0 {
-                self.ahead -= gone;
-                self.tell_gone(reading, gone, cause);
+            let people = step.moves.iter().filter(moved).filter(waited).count();
+            if people > 0 {
+                self.ahead = match cause {
+                    Missed => self.ahead + people,
+                    Admitted | Left | Expired | Removed => self.ahead - people,
+                };
+                self.tell_gone(reading, people, cause);
             }
         }
     }
 
     /// What was set for everyone, as far as it explains why the number moves or does not.
     fn queue(&mut self, reading: &Reading, step: &Step) {
+        if let Some(told) = &step.shift {
+            self.tell(reading, told.words(""));
+        }
+        if let Some((level, by)) = &step.raised {
+            self.tell(reading, format!("{}, by {by}", level_words(*level)));
+        }
         for fact in &step.settings {
             let what = match &fact.what {
                 Setting::State(state, reason) => {
@@ -182,7 +197,8 @@ impl Story {
                     let rate = reading.rate();
                     format!("the rate follows the site's load no more: {rate} a minute")
                 }
-                Setting::Keys(_) => continue,
+                Setting::Presence(presence) => presence_words(*presence).to_owned(),
+                Setting::Keys(_) | Setting::Secret(_) | Setting::Time => continue,
             };
             self.tell(reading, format!("{what}, by {}", fact.by));
         }
@@ -192,10 +208,21 @@ impl Story {
         let what = match moved {
             // Told already, with how many are ahead.
             Move::Joined => return,
-            Move::Came => "came back, with the same place".to_owned(),
+            Move::Came(Coming::Back) => "came back, with the same place".to_owned(),
+            Move::Came(Coming::Carried) => "the place was carried to another device".to_owned(),
+            Move::Came(Coming::Asserted) => "is here, as their node says".to_owned(),
+            Move::Came(Coming::Assumed) => "counts as present".to_owned(),
+            Move::Yielded => {
+                "the seat at another node yielded: they had come elsewhere since".to_owned()
+            }
             Move::Went => {
-                let grace = reading.policy.reconnect_seconds;
+                let grace = reading.grace_seconds(reading.times.running());
                 format!("is absent; the place is kept for {grace} s")
+            }
+            Move::Missed => {
+                self.waits = true;
+                self.ahead = reading.ahead_of(ticket);
+                "was not here when their turn came; waits again, first when back".to_owned()
             }
             Move::Admitted => {
                 let grant = reading.person(ticket).and_then(|person| person.grant.as_ref());
@@ -212,16 +239,16 @@ impl Story {
     fn tell(&mut self, reading: &Reading, what: String) {
         let ahead = self.waits.then_some(self.ahead);
         let entries = (reading.seq, reading.seq);
-        self.events.push(Event { entries, at: At(reading.at), what, ahead });
+        self.events.push(Event { entries, at: At(reading.times.shown()), what, ahead });
         self.gone = None;
     }
 
-    /// One line for all who went for one cause within one second.
+    /// One line for all who moved for one cause within one second.
     fn tell_gone(&mut self, reading: &Reading, gone: usize, cause: Cause) {
         let (before, last) = (self.gone, self.events.last_mut());
         if let (Some((before, count)), Some(last)) = (before, last)
             && before == cause
-            && last.at.0 / SECOND == reading.at / SECOND
+            && last.at.0 / SECOND == reading.times.shown() / SECOND
         {
             last.what = gone_words(count + gone, cause);
             last.entries.1 = reading.seq;
@@ -238,6 +265,8 @@ fn gone_words(count: usize, cause: Cause) -> String {
     let were = if count == 1 { "was" } else { "were" };
     let who = people(count);
     match cause {
+        Cause::Missed if count == 1 => format!("{who} ahead missed their turn and waits again"),
+        Cause::Missed => format!("{who} ahead missed their turn and wait again"),
         Cause::Admitted => format!("{who} ahead {were} let in"),
         Cause::Left => format!("{who} ahead gave up their place"),
         Cause::Expired => format!("{who} ahead {were} absent for too long"),
@@ -251,14 +280,16 @@ fn people(count: usize) -> String {
 
 fn cause_of(moved: Move) -> Option<Cause> {
     match moved {
+        Move::Missed => Some(Cause::Missed),
         Move::Admitted => Some(Cause::Admitted),
         Move::Ended(Ending::Left) => Some(Cause::Left),
         Move::Ended(Ending::Expired) => Some(Cause::Expired),
         Move::Ended(Ending::Removed) => Some(Cause::Removed),
         Move::Ended(Ending::Lapsed | Ending::Released | Ending::SessionOver)
         | Move::Joined
-        | Move::Came
+        | Move::Came(_)
         | Move::Went
+        | Move::Yielded
         | Move::Entered => None,
     }
 }

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::audit::decided::{burst, interval_nanos};
+use crate::audit::graces::after;
+use crate::audit::reading::{Ending, Person, Reading, Standing, Step};
+use crate::audit::times::SECOND;
 use crate::queue::event::{Admitted, State, VisitorId};
 use crate::queue::policy::Absent;
-
-use crate::audit::reading::{
-    Ending, Person, Reading, SECOND, Standing, Step, burst, interval_nanos,
-};
 
 /// Whose act is what nobody ordered.
 const SCHEDULE: &str = "schedule";
@@ -19,23 +19,28 @@ const NAMED_MAX: usize = 3;
 const COUNTED_MAX: usize = 1_000;
 
 /// Who was present at an entry that a decision rests on.
-pub(super) struct Presence {
+pub(super) struct Then {
     basis: u64,
     /// What each was then who became present or absent since.
-    then: BTreeMap<usize, bool>,
+    were: BTreeMap<usize, bool>,
 }
 
-impl Presence {
+impl Then {
     pub(super) fn at(reading: &Reading, basis: u64) -> Self {
         let since = reading.flips.iter().rev().take_while(|(seq, ..)| *seq > basis);
         // From the last to the first: the first tells what they were before.
-        Self { basis, then: since.map(|(_, ticket, was)| (*ticket, *was)).collect() }
+        Self { basis, were: since.map(|(_, ticket, was)| (*ticket, *was)).collect() }
+    }
+
+    /// Whether someone who waits was present.
+    fn was_here(&self, reading: &Reading, ticket: usize) -> bool {
+        self.were.get(&ticket).copied().unwrap_or_else(|| reading.here.contains(&ticket))
     }
 }
 
 impl Reading {
     /// Were all those let in who were present at `basis` and had joined before the last of these?
-    pub(super) fn judge_order(&self, facts: &[Admitted], presence: &Presence, step: &mut Step) {
+    pub(super) fn judge_order(&self, facts: &[Admitted], then: &Then, step: &mut Step) {
         let waits = |ticket: &usize| {
             self.person(*ticket).is_some_and(|person| person.standing == Standing::Waiting)
         };
@@ -48,25 +53,34 @@ impl Reading {
         let Some(&last) = tickets.iter().max() else { return };
         let let_in: BTreeSet<usize> = tickets.into_iter().collect();
         if self.policy.absent == Absent::Admit {
-            return self.judge_order_of_all(&let_in, last, step);
+            return self.judge_order_of_all(&let_in, last, then, step);
         }
-        let then = &presence.then;
-        let here = self.here.range(..last).filter(|ticket| then.get(ticket) != Some(&false));
+        let were = &then.were;
+        let here = self.here.range(..last).filter(|ticket| were.get(ticket) != Some(&false));
         let here = here.filter(|ticket| !let_in.contains(ticket));
-        let gone = then.iter().filter(|(ticket, was)| {
+        let gone = were.iter().filter(|(ticket, was)| {
             **was && **ticket < last && !self.here.contains(ticket) && waits(ticket)
         });
         let gone = gone.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
         let overtaken = here.take(COUNTED_MAX).chain(gone.take(COUNTED_MAX)).copied().collect();
-        let basis = presence.basis;
+        let basis = then.basis;
         self.name_overtaken(&overtaken, &format!("present at entry {basis}"), step);
     }
 
-    /// Where the absent are let in unseen: were all let in who waited before the last of these?
-    fn judge_order_of_all(&self, let_in: &BTreeSet<usize>, last: usize, step: &mut Step) {
+    /// Where the absent are let in unseen: were all let in who waited before the last of these? Who has
+    /// missed a turn is passed over until they are here again.
+    fn judge_order_of_all(
+        &self,
+        let_in: &BTreeSet<usize>,
+        last: usize,
+        then: &Then,
+        step: &mut Step,
+    ) {
         let people = self.people.iter().enumerate().take(last).skip(self.front);
         let waits = people.filter(|(_, person)| person.standing == Standing::Waiting);
-        let others = waits.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
+        let in_turn =
+            waits.filter(|(ticket, person)| person.misses == 0 || then.was_here(self, *ticket));
+        let others = in_turn.map(|(ticket, _)| ticket).filter(|ticket| !let_in.contains(ticket));
         self.name_overtaken(&others.take(COUNTED_MAX).collect(), "waiting", step);
     }
 
@@ -88,7 +102,7 @@ impl Reading {
     }
 
     /// Was this one to be let in at all, and now?
-    pub(super) fn judge_admission(&self, ticket: usize, presence: &Presence, step: &mut Step) {
+    pub(super) fn judge_admission(&self, ticket: usize, then: &Then, step: &mut Step) {
         let Some(person) = self.person(ticket) else { return };
         let visitor = person.visitor;
         if self.state != State::Open {
@@ -96,10 +110,9 @@ impl Reading {
             step.violations
                 .push(format!("visitor {visitor} was let in while the queue was {state}"));
         }
-        let was_here = presence.then.get(&ticket).copied();
-        let must_be_here = self.policy.absent == Absent::Hold;
-        if must_be_here && !was_here.unwrap_or_else(|| self.here.contains(&ticket)) {
-            let basis = presence.basis;
+        let must_be_here = self.policy.absent == Absent::Hold || person.misses > 0;
+        if must_be_here && !then.was_here(self, ticket) {
+            let basis = then.basis;
             let what = format!("visitor {visitor} was let in though absent at entry {basis}");
             step.violations.push(what);
         }
@@ -124,7 +137,7 @@ impl Reading {
         if by != SCHEDULE {
             return;
         }
-        let missing = time.map(|time| time.0.saturating_sub(self.at));
+        let missing = time.map(|time| time.0.saturating_sub(self.times.now));
         match missing {
             None => {
                 step.violations.push(format!("the queue was {what} by a schedule that it has not"))
@@ -142,7 +155,7 @@ impl Reading {
     /// after the later of the turn before and the time at which that was taken (GCRA, ITU-T I.371).
     fn judge_rate(&self, visitor: VisitorId, step: &mut Step) {
         let rate = self.rate();
-        let ahead = self.next_due.saturating_sub(self.at);
+        let ahead = self.next_due.saturating_sub(self.times.now);
         let early = ahead.saturating_sub((burst(rate) - 1) * interval_nanos(rate));
         if early > 0 {
             let millis = early / 1_000_000 + 1;
@@ -152,10 +165,11 @@ impl Reading {
         }
     }
 
-    /// Nobody loses a place before the whole grace is over, outages not counted.
+    /// Nobody loses a place before the longest grace is over that was in force since they went, outages
+    /// not counted.
     pub(super) fn judge_grace(&self, visitor: VisitorId, since: i64, step: &mut Step) {
-        let grace = i64::from(self.policy.reconnect_seconds);
-        let missing = since.saturating_add(grace * SECOND).saturating_sub(self.running());
+        let grace = self.grace_seconds(since);
+        let missing = after(since, grace).saturating_sub(self.times.running());
         if missing > 0 {
             let missing = missing / SECOND + 1;
             step.violations.push(format!(
@@ -168,10 +182,10 @@ impl Reading {
     pub(super) fn judge_release(&self, person: &Person, ending: Ending, step: &mut Step) {
         let Some(grant) = &person.grant else { return };
         let (what, missing) = match (ending, &grant.used) {
-            (Ending::Lapsed, _) => ("the grant", grant.lapses.saturating_sub(self.running())),
+            (Ending::Lapsed, _) => ("the grant", grant.lapses.saturating_sub(self.times.running())),
             (Ending::SessionOver, Some(used)) => {
-                let over = used.at.saturating_add(i64::from(used.seconds) * SECOND);
-                ("the session", over.saturating_sub(self.at))
+                let over = after(used.at, used.seconds);
+                ("the session", over.saturating_sub(self.times.now))
             }
             _ => return,
         };

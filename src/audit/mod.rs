@@ -5,6 +5,10 @@
 //! promised; neither uses the live fold, so both would have to be wrong in the same way to agree.
 
 mod reading;
+mod times;
+mod graces;
+mod who;
+mod decided;
 mod judge;
 mod fingerprint;
 pub mod export;

@@ -10,7 +10,7 @@ use crate::log::connection::Log;
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
 use crate::log::tail::{self, Halt, Heard, Record};
-use crate::queue::event::Seq;
+use crate::queue::event::{Level, Seq};
 use crate::shutdown::Shutdown;
 
 /// Entries of a file that are read at once, and bytes after which it is enough.
@@ -21,6 +21,7 @@ const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 pub struct Source {
     queue: QueueId,
     from: From,
+    newest: Level,
     next: Seq,
     until: Seq,
     /// What is wrong with what comes after the entries that were given out.
@@ -42,7 +43,7 @@ pub enum SourceError {
     #[error("the log can't be reached")]
     Away,
     /// The log can't be read to its end.
-    #[error("{0}")]
+    #[error(transparent)]
     Halted(#[from] Halt),
     /// The file is no export.
     #[error("{}: {why}", file.display())]
@@ -71,21 +72,33 @@ impl Source {
         let tail = tail::follow(log, queue, next, Some(info.created), &shutdown);
         let until = until.map_or(info.last, |until| until.min(info.last));
         let from = From::Stream { tail, shutdown };
-        Ok(Self { queue: queue.clone(), from, next, until, fault: None })
+        let newest = log.newest();
+        Ok(Self { queue: queue.clone(), from, newest, next, until, fault: None })
     }
 
-    /// A file that was exported, to its end or to `until`.
-    pub fn file(file: &Path, queue: &QueueId, until: Option<Seq>) -> Result<Self, SourceError> {
+    /// A file that was exported, to its end or to `until`, for a program that knows levels of a log up
+    /// to `newest`.
+    pub fn file(
+        file: &Path,
+        queue: &QueueId,
+        newest: Level,
+        until: Option<Seq>,
+    ) -> Result<Self, SourceError> {
         let opened = ExportReader::open(file);
         let reader = opened.map_err(|why| SourceError::File { file: file.to_owned(), why })?;
         let until = until.unwrap_or(Seq(u64::MAX));
         let from = From::File(reader);
-        Ok(Self { queue: queue.clone(), from, next: Seq(1), until, fault: None })
+        Ok(Self { queue: queue.clone(), from, newest, next: Seq(1), until, fault: None })
     }
 
     /// Whose log it is.
     pub fn queue(&self) -> &QueueId {
         &self.queue
+    }
+
+    /// The highest level of a log that this program knows.
+    pub fn newest(&self) -> Level {
+        self.newest
     }
 
     /// The last entry that will come, as far as that is known.

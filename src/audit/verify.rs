@@ -6,7 +6,7 @@ use crate::audit::source::{Source, SourceError};
 use crate::log::subjects::QueueId;
 use crate::log::tail::{Halt, Record};
 use crate::queue::digest::{Chain, hex};
-use crate::queue::event::Seq;
+use crate::queue::event::{Level, Seq};
 
 /// Findings of one kind that are kept; beyond it they are only counted. A log that is wrong from end
 /// to end must not fill the memory of the one who says so.
@@ -19,6 +19,8 @@ pub struct Verdict {
     pub sequence: u64,
     /// Entries read.
     pub entries: u64,
+    /// The level that the log has come to.
+    pub level: u16,
     /// Visitors who ever had a place.
     pub visitors: usize,
     /// Visitors who wait at the end.
@@ -35,6 +37,9 @@ pub struct Verdict {
     pub violations: Findings,
     /// What counts nowhere, and why.
     pub void: Findings,
+    /// What is worth knowing though nothing is wrong with it: how the log's time was moved and its level
+    /// raised, who missed their turn, and seats that yielded to a newer one.
+    pub notes: Findings,
 }
 
 /// Something worth saying of one entry.
@@ -76,7 +81,7 @@ impl Findings {
 /// Reads to the source's end. A log that can't be read to its end is judged up to there, and that it
 /// can't is the last of the violations.
 pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(source.newest());
     let queue = source.queue().clone();
     let until = source.until();
     let halt = loop {
@@ -87,8 +92,11 @@ pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
             }
             Ok(records) => {
                 let read = records.iter().try_for_each(|record| reader.read(&queue, record));
-                if let Err(halt) = read {
-                    break Some(halt.to_string());
+                match read {
+                    // There is nothing in it that could be judged.
+                    Err(halt @ Halt::Version1) => return Err(halt.into()),
+                    Err(halt) => break Some(halt.to_string()),
+                    Ok(()) => {}
                 }
             }
             Err(error @ (SourceError::Halted(_) | SourceError::File { .. })) => {
@@ -100,35 +108,49 @@ pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
     Ok(reader.verdict(halt))
 }
 
-/// Reads and judges entries that are at hand: the same as [`verify`].
+/// Reads and judges entries that are at hand, by rules of levels up to `newest`: the same as [`verify`].
 pub fn verify_records<'a>(
     queue: &QueueId,
+    newest: Level,
     records: impl IntoIterator<Item = &'a Record>,
 ) -> Verdict {
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(newest);
     let halt = records.into_iter().try_for_each(|record| reader.read(queue, record)).err();
     reader.verdict(halt.map(|halt| halt.to_string()))
 }
 
-#[derive(Default)]
 struct Reader {
+    newest: Level,
     reading: Reading,
     chain: Chain,
     violations: Findings,
     void: Findings,
+    notes: Findings,
 }
 
 impl Reader {
-    fn read(&mut self, queue: &QueueId, record: &Record) -> Result<(), Halt> {
-        let (entry, why) = record.read(queue)?;
-        let seq = record.seq.0;
-        if let Some(why) = why {
-            self.void.add(Finding { seq, fact: None, what: format!("it can't be read: {why}") });
+    fn new(newest: Level) -> Self {
+        Self {
+            newest,
+            reading: Reading::default(),
+            chain: Chain::default(),
+            violations: Findings::default(),
+            void: Findings::default(),
+            notes: Findings::default(),
         }
+    }
+
+    fn read(&mut self, queue: &QueueId, record: &Record) -> Result<(), Halt> {
+        let written = record.read(queue, self.newest)?;
+        let step = self.reading.next(record, &written, self.newest)?;
         self.chain = self.chain.then(record.seq, record.stored, &record.subject, &record.payload);
-        let Step { void, violations, .. } = self.reading.read(record.seq, record.stored, &entry);
+        let Step { void, notes, violations, .. } = step;
+        let seq = record.seq.0;
         for (fact, what) in void {
             self.void.add(Finding { seq, fact, what });
+        }
+        for (fact, what) in notes {
+            self.notes.add(Finding { seq, fact, what });
         }
         for what in violations {
             self.violations.add(Finding { seq, fact: None, what });
@@ -146,6 +168,7 @@ impl Reader {
         Verdict {
             sequence: reading.seq,
             entries: reading.seq,
+            level: reading.level.0,
             visitors: reading.people.len(),
             waiting: reading.waiting(),
             admitted: grants().count(),
@@ -154,6 +177,7 @@ impl Reader {
             chain: hex(&self.chain.0),
             violations: self.violations,
             void: self.void,
+            notes: self.notes,
         }
     }
 }

@@ -25,6 +25,8 @@ const RISES = /** @type {const} */ ([
 ]);
 
 export const WAIT_MAX_SECONDS = 300;
+/** The log keeps the number of a socket in 32 bits. */
+export const OPENED_MAX = 4_294_967_295;
 const MESSAGE_MAX_BYTES = 10 * 1024;
 
 /** @returns {any} the message; null when it is too long or not one */
@@ -70,6 +72,12 @@ export function readUpdate(/** @type {any} */ payload) {
 /** @returns {number | null} */
 export function wholeOrNull(/** @type {unknown} */ value) {
   return Number.isSafeInteger(value) && Number(value) >= 0 ? Number(value) : null;
+}
+
+/** @returns {number} the number of a socket; 0 where it can't be one */
+export function openedOrZero(/** @type {unknown} */ value) {
+  const opened = wholeOrNull(value) ?? 0;
+  return opened <= OPENED_MAX ? opened : 0;
 }
 
 /** @returns {string | undefined} */

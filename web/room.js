@@ -1,7 +1,14 @@
 // @ts-check
 /** A place in line: the socket, its losses, and what the server says on it, folded into one state. */
 
-import { readMessage, readUpdate, secondsIn, WAIT_MAX_SECONDS, wholeOrNull } from './message.js';
+import {
+  openedOrZero,
+  readMessage,
+  readUpdate,
+  secondsIn,
+  WAIT_MAX_SECONDS,
+  wholeOrNull,
+} from './message.js';
 import { PlaceStore, storeToken, uuidV4 } from './storage.js';
 
 /** @typedef {import('./message.js').Update} Update */
@@ -46,7 +53,7 @@ const OPEN_WITHIN_MS = 15_000;
 const SILENCE_MAX_MS = 45_000;
 
 /** Errors after which trying again would change nothing. */
-const FINAL_ERRORS = new Set(['bad_message', 'unknown_queue']);
+const FINAL_ERRORS = new Set(['bad_message', 'unknown_queue', 'carried']);
 /** Errors that stand in the way for a while; the socket is given back meanwhile. */
 const PASSING_ERRORS = new Set(['queue_full', 'rate_limited', 'unavailable']);
 
@@ -193,15 +200,22 @@ export class WaitingRoom {
     this.#joinedAt = null;
     this.#set({ link: 'up' });
     this.#watchSilence();
-    if (this.#place.connectionId) {
-      this.#send({ type: 'RECONNECT', connectionId: this.#place.connectionId });
+    const { connectionId } = this.#place;
+    if (connectionId) {
+      this.#send({ type: 'RECONNECT', connectionId, opened: this.#countSocket() });
       return;
     }
     // Read again: two tabs opened together each made a key, and the one that was stored last counts.
     const joinKey =
       this.#place.joinKey ?? this.#store.read().joinKey ?? uuidV4(this.#browser.crypto);
     this.#remember({ joinKey });
-    this.#send({ type: 'JOIN', joinKey });
+    this.#send({ type: 'JOIN', joinKey, opened: this.#countSocket() });
+  }
+
+  /** By its number the log tells the newest socket of a place, in whatever order it hears of them. */
+  #countSocket() {
+    this.#place = this.#store.countSocket(this.#place);
+    return this.#place.opened;
   }
 
   /** @param {object} message */
@@ -284,6 +298,7 @@ export class WaitingRoom {
     if (typeof connectionId !== 'string') return;
     this.#joinedAt = this.#now();
     this.#remember({ connectionId });
+    this.#raise(payload.opened);
     this.#set({
       phase: 'waiting',
       lostAt: null,
@@ -336,6 +351,8 @@ export class WaitingRoom {
     const retryAfter = wholeOrNull(payload.retryAfter);
     const trouble = { code, message: String(payload.message ?? ''), retryAfter };
     if (code === 'replaced') {
+      // So that this tab can have the place back when its user wants that.
+      this.#raise(payload.opened);
       this.#finish({ phase: 'replaced' });
     } else if (code === 'unknown_connection') {
       this.#place = this.#store.forgetConnection(this.#place);
@@ -372,6 +389,11 @@ export class WaitingRoom {
   #remember(change) {
     this.#place = { ...this.#place, ...change };
     this.#store.write(this.#place);
+  }
+
+  /** @param {unknown} opened the highest number that the server knows */
+  #raise(opened) {
+    this.#place = this.#store.raise(this.#place, openedOrZero(opened));
   }
 
   #forgetPlace() {

@@ -4,12 +4,13 @@
  * forbidden, which shows when it is touched, or full; the place then lives as long as the page does.
  */
 
-import { textOrUndefined, wholeOrNull } from './message.js';
+import { OPENED_MAX, openedOrZero, textOrUndefined, wholeOrNull } from './message.js';
 
 /**
  * @typedef {object} Place What this browser knows of its place. Both ids are secrets.
  * @property {string} [joinKey]
  * @property {string} [connectionId]
+ * @property {number} [opened] the number of its newest socket, counted by all tabs together
  * @property {number} [startCount]
  * @property {string} [target]
  */
@@ -25,12 +26,13 @@ export class PlaceStore {
   /** @returns {Place} */
   read() {
     try {
-      const { joinKey, connectionId, startCount, target } = JSON.parse(
+      const { joinKey, connectionId, opened, startCount, target } = JSON.parse(
         readSafely(this.browser, 'localStorage', this.entry) ?? '{}',
       );
       return {
         joinKey: textOrUndefined(joinKey),
         connectionId: textOrUndefined(connectionId),
+        opened: openedOrZero(opened),
         startCount: wholeOrNull(startCount) ?? undefined,
         target: textOrUndefined(target),
       };
@@ -42,7 +44,34 @@ export class PlaceStore {
 
   /** @param {Place} place */
   write(place) {
-    writeSafely(this.browser, 'localStorage', this.entry, JSON.stringify(place));
+    // Another tab may have counted on since this one did.
+    const opened = openedOf(place, this.read());
+    writeSafely(this.browser, 'localStorage', this.entry, JSON.stringify({ ...place, opened }));
+  }
+
+  /**
+   * The place with the number of one more socket, above those of all its tabs. Two tabs that count at
+   * the same moment may come to the same number; the log's order then decides.
+   * @param {Place} place
+   * @returns {Place}
+   */
+  countSocket(place) {
+    return this.raise(place, openedOf(place, this.read()) + 1);
+  }
+
+  /**
+   * The place when its sockets have numbers up to this one, so that the next is above it.
+   * @param {Place} place
+   * @param {number} opened
+   * @returns {Place}
+   */
+  raise(place, opened) {
+    const stored = this.read();
+    const highest = Math.max(opened, openedOf(place, stored));
+    const raised = { ...place, opened: Math.min(highest, OPENED_MAX) };
+    // What was stored since may be a new place, and this one over.
+    if (isSame(place, stored)) this.write(raised);
+    return raised;
   }
 
   /**
@@ -61,10 +90,21 @@ export class PlaceStore {
    * @param {Place} place
    * @returns {Place}
    */
-  forgetConnection({ joinKey }) {
-    this.write({ joinKey });
-    return { joinKey };
+  forgetConnection({ joinKey, opened }) {
+    this.write({ joinKey, opened });
+    return { joinKey, opened };
   }
+}
+
+/** @param {Place} place @param {Place} stored */
+function isSame(place, stored) {
+  return place.joinKey === stored.joinKey;
+}
+
+/** The highest number that this tab or another has counted to. @param {Place} place @param {Place} stored */
+function openedOf(place, stored) {
+  const own = place.opened ?? 0;
+  return isSame(place, stored) ? Math.max(own, stored.opened ?? 0) : own;
 }
 
 const TOKEN_ENTRY = 'waitingToken';

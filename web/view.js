@@ -295,6 +295,10 @@ function halted({ phase, trouble }, { say }) {
       action: 'here',
     });
   }
+  if (trouble?.code === 'carried') {
+    const badge = say('badgeCarried');
+    return screen({ ...common, badge, head: say('carriedHead'), text: say('carriedText') });
+  }
   if (phase === 'stopped') {
     return screen({
       ...common,

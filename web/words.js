@@ -114,6 +114,7 @@ const en = {
   badgeTurn: 'Your turn',
   badgeOver: 'Not in line',
   badgeElsewhere: 'Open elsewhere',
+  badgeCarried: 'On another device',
 
   joiningHead: 'Taking your place in line',
   joiningText: 'This takes a moment. Your place counts as soon as it has been written down.',
@@ -179,6 +180,9 @@ const en = {
   endedOtherText: 'You can join again, at the end of the line.',
   replacedHead: 'This place is open in another tab',
   replacedText: 'Two tabs are one place. It goes on over there, and nothing is lost.',
+  carriedHead: 'This place is on another device now',
+  carriedText:
+    'It was carried to another browser or device and goes on there. Nothing is lost, and you can close this page.',
 
   again: 'Join again',
   here: 'Use it here',
@@ -248,6 +252,7 @@ const ko = {
   badgeTurn: '입장 차례',
   badgeOver: '대기 중 아님',
   badgeElsewhere: '다른 탭에서 사용 중',
+  badgeCarried: '다른 기기에서 사용 중',
 
   joiningHead: '대기열에 들어가는 중입니다',
   joiningText: '잠시만 기다려 주세요. 순번이 기록되는 즉시 자리가 인정됩니다.',
@@ -312,6 +317,8 @@ const ko = {
   endedOtherText: '다시 대기하면 맨 뒤부터 시작합니다.',
   replacedHead: '다른 탭에서 이 자리를 사용 중입니다',
   replacedText: '탭이 여러 개여도 자리는 하나입니다. 그 탭에서 계속되며 잃는 것은 없습니다.',
+  carriedHead: '이 자리는 다른 기기로 옮겨졌습니다',
+  carriedText: '다른 브라우저나 기기에서 계속되며 잃는 것은 없습니다. 이 화면은 닫으셔도 됩니다.',
 
   again: '다시 대기하기',
   here: '여기서 사용하기',

@@ -26,6 +26,7 @@ test('joins with a key of its own and keeps what comes back', () => {
   assert.deepEqual(stored(browser), {
     joinKey: join.joinKey,
     connectionId: 'connection-1',
+    opened: 1,
     startCount: 7,
   });
 });
@@ -35,7 +36,7 @@ test('resumes after a refresh, and knows how far it has come', () => {
   const room = new WaitingRoom('concert', { browser });
   room.start();
   browser.socket.open();
-  assert.deepEqual(browser.socket.said, [{ type: 'RECONNECT', connectionId: 'connection-1' }]);
+  assert.deepEqual(browser.socket.said, [reconnect(2)]);
   browser.socket.hear(JOINED);
   browser.socket.hear(update({ count: 4 }));
   assert.equal(room.state.startCount, 10);
@@ -125,6 +126,7 @@ for (const reason of ['left', 'expired', 'removed', 'closed', 'redeemed']) {
     browser.socket.open();
     assert.equal(browser.socket.said[0].type, 'JOIN');
     assert.notEqual(browser.socket.said[0].joinKey, joinKey);
+    assert.equal(browser.socket.said[0].opened, 1);
   });
 }
 
@@ -141,10 +143,11 @@ test('an unknown connection is forgotten, the key is not', () => {
   const { browser } = waiting();
   const { joinKey } = stored(browser);
   browser.socket.hear(failed('unknown_connection'));
-  assert.deepEqual(stored(browser), { joinKey });
+  assert.deepEqual(stored(browser), { joinKey, opened: 1 });
   browser.pass(500);
   browser.socket.open();
-  assert.deepEqual(browser.socket.said, [{ type: 'JOIN', joinKey }]);
+  // The key stands for the same place, so its sockets are counted on.
+  assert.deepEqual(browser.socket.said, [{ type: 'JOIN', joinKey, opened: 2 }]);
 });
 
 test('a replaced tab stays quiet until it is told to go on', () => {
@@ -158,6 +161,146 @@ test('a replaced tab stays quiet until it is told to go on', () => {
   assert.equal(browser.sockets.length, 1);
   room.start();
   browser.socket.open();
+  assert.equal(browser.socket.said[0].type, 'RECONNECT');
+});
+
+test('counts the sockets of a place over losses, refreshes and unanswered joins', () => {
+  const { browser } = started();
+  browser.socket.open();
+  assert.equal(browser.socket.said[0].opened, 1);
+  browser.socket.lose();
+  browser.pass(500);
+  browser.socket.open();
+  assert.equal(browser.socket.said[0].type, 'JOIN');
+  assert.equal(browser.socket.said[0].opened, 2);
+  browser.socket.hear(JOINED);
+  browser.socket.lose();
+  browser.pass(1000);
+  browser.socket.lose();
+  browser.pass(2000);
+  browser.socket.open();
+  assert.deepEqual(browser.socket.said, [reconnect(3)], 'one that did not open has no number');
+  refreshed(browser);
+  assert.deepEqual(browser.socket.said, [reconnect(4)]);
+  assert.equal(stored(browser).opened, 4);
+});
+
+test('two tabs count on from each other', () => {
+  const { browser, room } = waiting();
+  const first = browser.socket;
+  const other = refreshed(browser);
+  const second = browser.socket;
+  assert.deepEqual(second.said, [reconnect(2)]);
+  second.hear(JOINED);
+  first.hear(update({ count: 3 }));
+  room.leadTo('https://shop.test/seats');
+  first.hear(admitted);
+  assert.equal(stored(browser).opened, 2, 'what the first tab notes leaves the number alone');
+  first.lose();
+  room.start();
+  browser.socket.open();
+  assert.deepEqual(browser.socket.said, [reconnect(3)]);
+  second.lose();
+  other.start();
+  browser.socket.open();
+  assert.deepEqual(browser.socket.said, [reconnect(4)]);
+});
+
+test('goes on above the highest number that it is told', () => {
+  const { browser } = started();
+  browser.socket.open();
+  for (const [told, next] of [
+    [40, 41],
+    [3, 42],
+    [undefined, 43],
+  ]) {
+    browser.socket.hear(joined(told));
+    const room = refreshed(browser);
+    assert.equal(browser.socket.said[0].opened, next);
+    room.stop();
+  }
+});
+
+test('a replaced tab that is told to go on is the newest', () => {
+  for (const [told, next] of [
+    [90, 91],
+    [undefined, 2],
+  ]) {
+    const { browser, room } = waiting();
+    const { type, payload } = failed('replaced');
+    browser.socket.hear({ type, payload: { ...payload, opened: told } });
+    assert.equal(room.state.phase, 'replaced');
+    room.start();
+    browser.socket.open();
+    assert.deepEqual(browser.socket.said, [reconnect(next)]);
+  }
+});
+
+test('a number that can be none counts for nothing, stored or told', () => {
+  for (const odd of ['text', '7', '', -1, 1.5, 4_294_967_296, 1e300, null, true, [7], { 7: 7 }]) {
+    const { browser, room } = waiting();
+    browser.localStorage.setItem(
+      'anteroom.concert',
+      JSON.stringify({ ...stored(browser), opened: odd }),
+    );
+    room.start();
+    browser.socket.open();
+    assert.deepEqual(browser.socket.said, [reconnect(1)], JSON.stringify(odd));
+    browser.socket.hear(joined(odd));
+    assert.equal(room.state.phase, 'waiting');
+    assert.equal(stored(browser).opened, 1, JSON.stringify(odd));
+  }
+});
+
+test('a storage that is edited meanwhile does not take the number from a tab', () => {
+  for (const edited of ['', '{', 'null', '7', '{"opened":1}']) {
+    const { browser } = waiting();
+    browser.localStorage.setItem('anteroom.concert', edited);
+    browser.socket.lose();
+    browser.pass(500);
+    browser.socket.open();
+    assert.deepEqual(browser.socket.said, [reconnect(2)]);
+    browser.socket.hear(JOINED);
+    assert.equal(stored(browser).opened, 2);
+  }
+});
+
+test('the greatest number stays', () => {
+  const { browser } = started();
+  browser.socket.open();
+  browser.socket.hear(joined(4_294_967_294));
+  for (let round = 0; round < 3; round += 1) {
+    refreshed(browser);
+    assert.deepEqual(browser.socket.said, [reconnect(4_294_967_295)]);
+    browser.socket.hear(joined(4_294_967_295));
+  }
+});
+
+test('a new place of another tab is not counted with the old one', () => {
+  const { browser } = waiting();
+  const old = browser.socket;
+  const anothers = { joinKey: 'k', connectionId: 'connection-2', opened: 70 };
+  browser.localStorage.setItem('anteroom.concert', JSON.stringify(anothers));
+  old.lose();
+  browser.pass(500);
+  browser.socket.open();
+  assert.deepEqual(browser.socket.said, [reconnect(2)]);
+  assert.deepEqual(stored(browser), anothers);
+  browser.socket.hear(ended('left'));
+  assert.deepEqual(stored(browser), anothers);
+});
+
+test('a place that was carried away is final here, and kept', () => {
+  const { browser, room } = waiting();
+  browser.socket.hear(failed('carried'));
+  assert.equal(room.state.phase, 'refused');
+  assert.equal(room.state.trouble.code, 'carried');
+  browser.pass(600_000);
+  browser.happen('online');
+  browser.happen('pageshow', { persisted: true });
+  assert.equal(browser.sockets.length, 1);
+  // A refresh must not take a second place for someone who has one elsewhere.
+  refreshed(browser);
   assert.equal(browser.socket.said[0].type, 'RECONNECT');
 });
 
@@ -299,7 +442,7 @@ test('rests in the back/forward cache and goes on after it', () => {
   assert.equal(browser.timers.size, 0);
   browser.happen('pageshow', { persisted: true });
   browser.socket.open();
-  assert.deepEqual(browser.socket.said, [{ type: 'RECONNECT', connectionId: 'connection-1' }]);
+  assert.deepEqual(browser.socket.said, [reconnect(2)]);
 });
 
 test('works where storage is forbidden', () => {
@@ -318,7 +461,7 @@ test('works where storage is forbidden', () => {
   browser.socket.lose();
   browser.pass(500);
   browser.socket.open();
-  assert.equal(browser.socket.said[0].type, 'RECONNECT');
+  assert.deepEqual(browser.socket.said, [reconnect(2)]);
 });
 
 test('an edited storage is as good as an empty one', () => {
@@ -422,6 +565,22 @@ function waiting(count = 10) {
   browser.socket.hear(JOINED);
   browser.socket.hear(update({ count, position: count + 1 }));
   return { browser, room };
+}
+
+/** Another page of the same browser: a refresh, or a second tab. */
+function refreshed(browser) {
+  const room = new WaitingRoom('concert', { browser });
+  room.start();
+  browser.socket.open();
+  return room;
+}
+
+function reconnect(opened) {
+  return { type: 'RECONNECT', connectionId: 'connection-1', opened };
+}
+
+function joined(opened) {
+  return { ...JOINED, payload: { ...JOINED.payload, opened } };
 }
 
 function stored(browser) {

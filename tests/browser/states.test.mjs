@@ -163,6 +163,14 @@ const SCREENS = {
       '#action': ['Use it here', '여기서 사용하기'],
     },
   ],
+  carried: [
+    [JOINED, update(), failed('carried')],
+    {
+      '#badge': ['On another device', '다른 기기에서 사용 중'],
+      '#head': ['This place is on another device now', '이 자리는 다른 기기로 옮겨졌습니다'],
+      '#action': ['', ''],
+    },
+  ],
   unknown: [[failed('unknown_queue')], { '#head': ['There is no such line', '없는 대기열입니다'] }],
   full: [
     [failed('queue_full', 20)],

@@ -17,7 +17,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use anteroom::clock;
 const IDENTITIES: [&str; 5] = ["operator", "node", "projector", "admission", "auditor"];
 
 /// A server that does not answer within this has failed to start.
-const START_WAIT_MAX: Duration = Duration::from_secs(20);
+pub(crate) const START_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// One nats-server. Dropped, it is killed and its folder is gone.
 pub(crate) struct Nats {
@@ -44,7 +44,8 @@ impl Nats {
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
         let mut nats = Self { dir, address, process: None };
-        std::fs::write(nats.dir.join("nats.conf"), nats.configuration()).unwrap();
+        let configuration = configuration("anteroom-test", address, &nats.store());
+        std::fs::write(nats.dir.join("nats.conf"), configuration).unwrap();
         nats.start();
         nats
     }
@@ -70,7 +71,7 @@ impl Nats {
         });
         self.process = Some(process);
         let until = clock::monotonic() + START_WAIT_MAX;
-        while !self.answers() {
+        while !answers(self.address) {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
             if ended.is_some() || clock::monotonic() > until {
                 let said = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
@@ -107,26 +108,6 @@ impl Nats {
     pub(crate) fn url_at(identity: &str, address: SocketAddr) -> String {
         format!("nats://{identity}:{}@{address}", password(identity))
     }
-
-    fn configuration(&self) -> String {
-        let mut text = include_str!("../../nats.conf")
-            .replace("{{SERVER_NAME}}", "anteroom-test")
-            .replace("{{LISTEN_HOST}}:{{LISTEN_PORT}}", &self.address.to_string())
-            .replace("{{STORE_DIR}}", self.store().to_str().unwrap());
-        for identity in IDENTITIES {
-            let name = format!("{{{{{}_PASSWORD}}}}", identity.to_uppercase());
-            text = text.replace(&name, &password(identity));
-        }
-        text
-    }
-
-    /// Whether it greets a client. It does so only once it has read its store.
-    fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
-        let mut greeting = [0; 5];
-        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        stream.read_exact(&mut greeting).is_ok() && greeting == *b"INFO "
-    }
 }
 
 impl Drop for Nats {
@@ -137,11 +118,33 @@ impl Drop for Nats {
     }
 }
 
+/// The repository's `nats.conf`, filled in.
+pub(crate) fn configuration(name: &str, address: SocketAddr, store: &Path) -> String {
+    let mut text = include_str!("../../nats.conf")
+        .replace("{{SERVER_NAME}}", name)
+        .replace("{{LISTEN_HOST}}:{{LISTEN_PORT}}", &address.to_string())
+        .replace("{{STORE_DIR}}", store.to_str().unwrap());
+    for identity in IDENTITIES {
+        let name = format!("{{{{{}_PASSWORD}}}}", identity.to_uppercase());
+        text = text.replace(&name, &password(identity));
+    }
+    text
+}
+
+/// Whether a server there greets a client. It does so only once it has read its store.
+pub(crate) fn answers(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    let mut greeting = [0; 5];
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.read_exact(&mut greeting).is_ok() && greeting == *b"INFO "
+}
+
+/// The program.
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration file")]
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var("ANTEROOM_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned()).into()
 }
 
-fn password(identity: &str) -> String {
+pub(crate) fn password(identity: &str) -> String {
     format!("{identity}-of-a-test")
 }

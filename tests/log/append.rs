@@ -1,7 +1,7 @@
 //! Group commit: many facts in few entries, each of them told where it is.
 
 use anteroom::log::append::{Appended, NodeFact};
-use anteroom::queue::event::{Seq, Socket};
+use anteroom::queue::event::{Left, Return, Seq, Socket};
 use serde_json::Value;
 
 use crate::world::{NODE, World, fold, joined, name, put, soon, visitor};
@@ -15,7 +15,7 @@ async fn a_fact_that_comes_alone_leaves_alone() {
         let appended = soon(pending.known()).await;
         assert_eq!(appended, Ok(Appended { seq: Seq(seq), index: 0 }));
     }
-    let left = NodeFact::Left(visitor("bob"));
+    let left = NodeFact::Left(Left { visitor: visitor("bob"), hand: 0 });
     soon(appender.append(left).unwrap().known()).await.unwrap();
     world
         .says("1 node.joined ann/1\n2 node.joined bob/2\n3 node.joined cid/3\n4 node.left bob")
@@ -34,7 +34,8 @@ async fn facts_that_come_together_share_few_entries_and_each_is_told_its_own_pla
             let here = Socket { node: NODE, number };
             let gone = NodeFact::Disconnected(visitor(&name), here);
             facts.push(("node.disconnected", name.clone(), gone));
-            let back = NodeFact::Reconnected(visitor(&name), here);
+            let back = Return::plain(visitor(&name), number);
+            let back = NodeFact::Reconnected(NODE, None, back);
             facts.push(("node.reconnected", name, back));
         }
     }

@@ -3,7 +3,7 @@
 
 use anteroom::log::append::{Appended, Appender};
 use anteroom::log::publish::PublishError;
-use anteroom::queue::event::Seq;
+use anteroom::queue::event::{Level, Seq};
 
 use crate::road::{Accident, Road};
 use crate::support::Nats;
@@ -57,11 +57,11 @@ async fn a_decision_whose_ack_is_lost_is_unknown_and_can_only_land_once() {
         let log = connect(&Nats::url_at("admission", road.address())).await;
         road.set(accident);
         let ann = decision(0, "ann");
-        let unknown = soon(log.append_fenced(&world.queue, &ann)).await;
+        let unknown = soon(log.append_fenced(&world.queue, &ann, Level::FIRST)).await;
         assert_eq!(unknown, Err(PublishError::Unknown), "{accident:?}");
         road.said(r#""seq":1"#, 1).await;
         road.set(Accident::None);
-        let again = soon(log.append_fenced(&world.queue, &ann)).await;
+        let again = soon(log.append_fenced(&world.queue, &ann, Level::FIRST)).await;
         assert_eq!(again, Err(PublishError::FenceLost), "{accident:?}");
         road.said(r#""err_code":10071"#, 1).await;
         world.says("1 admission.configured prev=0 ann").await;

@@ -6,7 +6,7 @@ use anteroom::clock;
 use anteroom::log::append::{AppendError, Appended, Appender};
 use anteroom::log::publish::{PublishError, Stored};
 use anteroom::log::stream::{Limits, StreamError};
-use anteroom::queue::event::Seq;
+use anteroom::queue::event::{Level, Seq};
 
 use crate::road::{Accident, Road};
 use crate::support::Nats;
@@ -20,7 +20,7 @@ async fn without_a_server_a_decision_is_refused_at_once_and_never_sent_later() {
     world.nats.kill();
     until(|| !log.is_connected()).await;
     let started = clock::monotonic();
-    let away = log.append_fenced(&world.queue, &decision(0, "ann")).await;
+    let away = log.append_fenced(&world.queue, &decision(0, "ann"), Level::FIRST).await;
     assert_eq!(away, Err(PublishError::Away));
     assert!(matches!(log.stream_info(&world.queue).await, Err(StreamError::Away(_))));
     assert!(log.fetch(&world.queue, Seq(1), 10).await.is_err());
@@ -31,7 +31,7 @@ async fn without_a_server_a_decision_is_refused_at_once_and_never_sent_later() {
     world.nats.start();
     until(|| log.is_connected()).await;
     soon(eve.known()).await.unwrap();
-    let bob = soon(log.append_fenced(&world.queue, &decision(0, "bob"))).await;
+    let bob = soon(log.append_fenced(&world.queue, &decision(0, "bob"), Level::FIRST)).await;
     assert_eq!(bob, Ok(Stored { seq: Seq(2), duplicate: false }));
     world.says("1 node.joined eve/1\n2 admission.configured prev=0 bob").await;
 }
@@ -55,7 +55,7 @@ async fn a_full_log_refuses_everybody_and_has_all_that_it_acknowledged() {
     let log = world.log("admission").await;
     let mut prev = 0;
     let refused = loop {
-        match soon(log.append_fenced(&world.queue, &decision(prev, "ops"))).await {
+        match soon(log.append_fenced(&world.queue, &decision(prev, "ops"), Level::FIRST)).await {
             Ok(stored) => prev = stored.seq.0,
             Err(error) => break error,
         }
@@ -102,7 +102,7 @@ async fn a_queue_without_a_stream_takes_nothing() {
     let unknown = anteroom::log::subjects::QueueId::parse("unknown").unwrap();
     let log = world.log("admission").await;
     let started = clock::monotonic();
-    let away = log.append_fenced(&unknown, &decision(0, "ann")).await;
+    let away = log.append_fenced(&unknown, &decision(0, "ann"), Level::FIRST).await;
     assert_eq!(away, Err(PublishError::Away));
     assert!(clock::monotonic() - started < Duration::from_secs(1));
 }
@@ -112,7 +112,8 @@ async fn who_may_not_write_stores_nothing() {
     let world = World::new().await;
     for identity in ["node", "projector", "auditor"] {
         let log = world.log(identity).await;
-        let refused = soon(log.append_fenced(&world.queue, &decision(0, identity))).await;
+        let refused =
+            soon(log.append_fenced(&world.queue, &decision(0, identity), Level::FIRST)).await;
         assert!(refused.is_err(), "{identity}: {refused:?}");
     }
     world.says("").await;

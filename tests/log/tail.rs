@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use anteroom::clock;
 use anteroom::log::append::{Appended, Pending};
 use anteroom::log::connection::Log;
-use anteroom::log::subjects;
-use anteroom::log::tail::{Halt, Heard, Record, follow};
-use anteroom::queue::event::{At, Entry, Seq, VisitorId};
+use anteroom::log::tail::{Halt, Heard, Record, decode, follow};
+use anteroom::queue::digest::Chain;
+use anteroom::queue::event::{At, Entry, Level, Seq, VisitorId};
+use anteroom::queue::line::Line;
 use anteroom::wire::event::{Read, read};
 use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::world::{ROOMY, World, ask, joined, joined_json, put, soon};
+use crate::world::{NODE, ROOMY, SECRET, World, ask, joined, joined_json, put, soon};
 
 /// A reader of the log of `demo`, who notices a gap and a double.
 pub(crate) struct Reader {
@@ -160,11 +161,10 @@ async fn a_server_killed_while_it_stores_loses_nothing_that_it_acknowledged() {
     let records = reader.up_to(last.0).await;
     let mut found = BTreeMap::<VisitorId, Vec<Appended>>::new();
     for record in &records {
-        let Read::Entry(Entry::Joined(seated)) = read("node.joined", &record.payload) else {
-            panic!("{record:?}");
-        };
-        for (index, (visitor, _)) in (0..).zip(seated.visitors) {
-            found.entry(visitor).or_default().push(Appended { seq: record.seq, index });
+        let read = read("node.joined", &record.payload, Level::NEWEST);
+        let Read::Entry(_, Entry::Joined(joined)) = read else { panic!("{record:?}") };
+        for (index, join) in (0..).zip(joined.visitors) {
+            found.entry(join.visitor).or_default().push(Appended { seq: record.seq, index });
         }
     }
     for (number, told) in told.iter().enumerate() {
@@ -192,7 +192,7 @@ async fn a_reader_does_not_go_on_in_another_stream() {
     // While there is none, a reader who knew it does not wait for another.
     let mut knew_it = Reader::from(&world, &log, 2, Some(first.created));
     assert_eq!(knew_it.halted().await, Halt::OtherStream);
-    world.log("admission").await.create_stream(&world.queue, ROOMY).await.unwrap();
+    world.log("admission").await.create_stream(&world.queue, ROOMY, SECRET).await.unwrap();
     put(&node, "node.joined", &[], joined_json("bob")).await;
     assert_eq!(reader.halted().await, Halt::OtherStream);
     let mut knew_it = Reader::from(&world, &log, 1, Some(first.created));
@@ -205,7 +205,7 @@ async fn a_reader_does_not_go_on_in_another_stream() {
 }
 
 #[tokio::test]
-async fn what_no_reader_may_believe_is_void_and_what_is_newer_is_not() {
+async fn what_no_reader_may_believe_is_void_and_what_raises_the_level_is_not() {
     let world = World::new().await;
     let (node, admission) = (world.raw("node").await, world.raw("admission").await);
     let log = world.log("projector").await;
@@ -217,25 +217,61 @@ async fn what_no_reader_may_believe_is_void_and_what_is_newer_is_not() {
     put(&node, "node.joined", &[], "").await;
     put(&admission, "admission.joined", &[], joined_json("ann")).await;
     put(&admission, "admission.configured", &[], r#"{"v":1}"#).await;
-    put(&node, "node.joined", &[], r#"{"v":2,"people":["ann"]}"#).await;
-    let live = reader.up_to(7).await;
+    put(&node, "node.joined", &[], r#"{"v":3,"people":["ann"]}"#).await;
+    let raised = json!({
+        "v": 2, "prev": 6, "basis": 7, "now": 1_795_377_600_123_u64, "worker": NODE.to_string(),
+        "level": 3, "by": "operator",
+    });
+    put(&admission, "admission.configured", &[], raised.to_string()).await;
+    let live = reader.up_to(8).await;
     let fetched = log.fetch(&world.queue, Seq(1), 10).await.unwrap();
     assert_eq!(live, fetched);
+    let mut line = Line::default();
     let as_read: Vec<&str> = live
         .iter()
         .map(|record| {
-            let subject = subjects::writer_and_kind(&world.queue, &record.subject).unwrap();
-            match read(subject, &record.payload) {
-                Read::Entry(_) => "entry",
-                Read::Void { fenced: false, .. } => "void",
-                Read::Void { fenced: true, .. } => "void, fenced",
-                Read::Newer { version: 2 } => "version 2",
-                other @ Read::Newer { .. } => panic!("{other:?}"),
+            let written = record.read(&world.queue, Level::NEWEST).unwrap();
+            let (entry, _) = written.at_level(line.level());
+            match (line.raised_by(entry), entry) {
+                (Some(Level(3)), _) => return "level 3",
+                (Some(level), _) => panic!("level {level}"),
+                (None, _) => {}
+            }
+            line.apply(record.seq, record.stored, entry);
+            match entry {
+                Entry::Void { fenced: false } => "void",
+                Entry::Void { fenced: true } => "void, fenced",
+                Entry::Joined(_)
+                | Entry::Reconnected(_)
+                | Entry::Disconnected(_)
+                | Entry::Left(_)
+                | Entry::Decided(_) => "entry",
             }
         })
         .collect();
-    let void = ["void", "void", "void", "void, fenced", "void, fenced"];
-    assert_eq!(as_read, [["entry"].as_slice(), &void, &["version 2"]].concat());
+    let void = ["void", "void", "void", "void, fenced", "void, fenced", "void"];
+    assert_eq!(as_read, [["entry"].as_slice(), &void, &["level 3"]].concat());
+}
+
+#[tokio::test]
+async fn a_log_that_begins_with_version_1_is_not_read() {
+    let world = World::new().await;
+    let admission = world.raw("admission").await;
+    put(&admission, "admission.configured", &[], r#"{"v":1}"#).await;
+    let log = world.log("projector").await;
+    let heard = follow(&log, &world.queue, Seq(1), None, &world.shutdown);
+    let (chain, newest) = (Chain::default(), Level::NEWEST);
+    let mut decoded = decode(heard, &world.queue, chain, newest, &world.shutdown);
+    let halt = soon(async {
+        loop {
+            match decoded.recv().await.expect("it says why it ends") {
+                Heard::Halt(halt) => return halt,
+                Heard::Records(records) => assert_eq!(records, []),
+                Heard::Info(_) | Heard::Away(_) => {}
+            }
+        }
+    });
+    assert_eq!(halt.await, Halt::Version1);
 }
 
 #[expect(clippy::print_stdout, reason = "a kill test tells what it saw")]

@@ -11,7 +11,8 @@ use anteroom::log::connection::Log;
 use anteroom::log::stream::Limits;
 use anteroom::log::subjects::QueueId;
 use anteroom::queue::event::{
-    Configured, Decision, Entry, Facts, NodeId, Seq, Setting, Socket, State, VisitorId,
+    Configured, Decision, Entry, Facts, Join, Level, Millis, NodeId, Seq, Setting, State,
+    VisitorId, WorkerId,
 };
 use anteroom::queue::line::Line;
 use anteroom::shutdown::Shutdown;
@@ -32,7 +33,12 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 /// What most tests allow a stream.
 pub(crate) const ROOMY: Limits = Limits { max_bytes: 256_000_000, replicas: 1 };
 
+/// What their streams have as their secret; who reads and writes a log does not look into it.
+pub(crate) const SECRET: &str = "a secret that is wrapped";
+
 pub(crate) const NODE: NodeId = NodeId(*b"n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+
+const WORKER: WorkerId = WorkerId(*b"w\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 
 /// A server, and the stream of the queue `demo`.
 pub(crate) struct World {
@@ -62,7 +68,7 @@ impl World {
             queue: QueueId::parse("demo").unwrap(),
             shutdown: Shutdown::default(),
         };
-        world.log("admission").await.create_stream(&world.queue, limits).await.unwrap();
+        world.log("admission").await.create_stream(&world.queue, limits, SECRET).await.unwrap();
         world
     }
 
@@ -130,7 +136,7 @@ pub(crate) async fn stored(auditor: &Client, queue: &str) -> Vec<Stored> {
 }
 
 pub(crate) async fn connect(url: &str) -> Log {
-    let log = Log::connect(url, "a test").await.unwrap();
+    let log = Log::connect(url, "a test", Level::NEWEST).await.unwrap();
     assert!(log.connected_within(WAIT_MAX).await);
     log
 }
@@ -206,20 +212,21 @@ pub(crate) fn visitor(name: &str) -> VisitorId {
 }
 
 pub(crate) fn joined(name: &str, number: u64) -> NodeFact {
-    NodeFact::Joined(visitor(name), Socket { node: NODE, number })
+    NodeFact::Joined(NODE, Join::plain(visitor(name), number))
 }
 
 /// The payload of one join.
 pub(crate) fn joined_json(name: &str) -> String {
     let facts = [json!({"visitor": visitor(name).to_string(), "socket": 1})];
-    json!({"v": 1, "node": NODE.to_string(), "facts": facts}).to_string()
+    json!({"v": 2, "node": NODE.to_string(), "facts": facts}).to_string()
 }
 
 /// An operator sets the state; `by` tells decisions apart.
 pub(crate) fn decision(prev: u64, by: &str) -> Decision {
     let what = Setting::State(State::Open, None);
     let facts = Facts::Configured(vec![Configured { by: by.to_owned(), what }]);
-    Decision { prev: Seq(prev), basis: Seq(prev), facts }
+    let (prev, now) = (Seq(prev), Millis(1_795_377_600_000));
+    Decision { prev, basis: prev, now, worker: WORKER, facts }
 }
 
 /// The line after these messages.
@@ -227,11 +234,11 @@ pub(crate) fn fold(stored: &[Stored]) -> Line {
     let mut line = Line::default();
     for message in stored {
         let subject = message.subject.strip_prefix("anteroom.log.demo.").unwrap();
-        let entry = match wire::event::read(subject, &message.payload) {
-            Read::Entry(entry) => entry,
+        let entry = match wire::event::read(subject, &message.payload, Level::NEWEST) {
+            Read::Entry(_, entry) => entry,
             Read::Void { fenced, .. } => Entry::Void { fenced },
-            Read::Newer { version } => panic!("version {version}"),
         };
+        assert_eq!(line.raised_by(&entry), None, "entry {}", message.seq);
         line.apply(Seq(message.seq), clock::parse_rfc3339(&message.time).unwrap(), &entry);
     }
     line

@@ -1,6 +1,6 @@
-"""Judges one message of the log by `schemas/` alone: valid, void for good, or a reason to halt."""
+"""Judges one message of the log by `schemas/` alone: valid, or void for good."""
+import functools
 import json
-import math
 import re
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from jsonschema.validators import extend
 from referencing import Registry, Resource
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas/event"
-VERSION = 1
-WHOLE_MAX = 2**53 - 1
+FIRST_LEVEL = 2
 KINDS = {
     "node": ["joined", "reconnected", "disconnected", "left"],
     "admission": ["configured", "admitted", "redeemed", "released", "expired", "removed", "node_lost"],
@@ -36,15 +35,23 @@ class Object(dict):
         self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
 
 
-def read(subject, payload):
-    """The entry that a message holds; `subject` is what follows `anteroom.log.<queue>.`."""
-    value = parse(payload)
+def read(subject, payload, level=FIRST_LEVEL):
+    """The entry that a message holds in a log of this level; `subject` is what follows `anteroom.log.<queue>.`."""
     try:
-        return valid(subject, value)
-    except Void:
-        if isinstance(value, Object) and "v" not in value.repeated and is_higher(value.get("v")):
-            raise Halt(f"version {int(value['v'])} is not known: this reader is too old") from None
-        raise
+        return valid(subject, parse(payload), level)
+    except RecursionError:
+        # No schema has that many objects or lists in one another.
+        raise Void("nested too deeply") from None
+
+
+def is_of_version_1(subject, payload):
+    """Whether a decision of version 1 stands here, which has nothing else in common with this one."""
+    try:
+        value = parse(payload)
+    except (Void, RecursionError):
+        return False
+    version = value.get("v") if is_fenced(subject) and isinstance(value, Object) else None
+    return version == 1 and version is not True
 
 
 def is_fenced(subject):
@@ -60,9 +67,6 @@ def parse(payload):
         return json.loads(payload.decode(), object_pairs_hook=Object, parse_constant=no_number, parse_int=whole)
     except ValueError as error:
         raise Void(str(error)) from None
-    except RecursionError:
-        # Void or of a newer version: this reader can't tell, and says neither.
-        raise Halt("nested too deeply for this reader") from None
 
 
 def whole(digits):
@@ -70,17 +74,16 @@ def whole(digits):
     return int(digits) if len(digits) < 20 else float(digits)
 
 
-def is_higher(version):
-    is_number = isinstance(version, (int, float)) and not isinstance(version, bool)
-    return is_number and math.isfinite(version) and version % 1 == 0 and VERSION < version <= WHOLE_MAX
-
-
-def valid(subject, value):
+def valid(subject, value, level):
     if subject not in SUBJECTS:
         raise Void(f"no entry is written on {subject}")
     check_texts(value)
+    version = value.get("v") if isinstance(value, Object) else None
+    # Neither `true` nor a text is in there, and `2.0` is.
+    if version not in range(FIRST_LEVEL, level + 1):
+        raise Void(f"v is none of a log of level {level}")
     kind = subject.split(".")[1]
-    fault = best_match(VALIDATORS[kind].iter_errors(value))
+    fault = best_match(validators(int(version))[kind].iter_errors(value))
     if fault:
         raise Void(f"{fault.json_path}: {fault.message}"[:300])
     return kind, value
@@ -107,14 +110,14 @@ def pattern(_validator, expression, instance, _schema):
         yield ValidationError(f"{instance!r} is not of the form {expression}")
 
 
-def load_validators():
+@functools.cache
+def validators(version):
+    """For each kind what judges an entry of this version. Versions that only tests know are as the first one."""
     documents = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.schema.json")}
+    documents["common.schema.json"]["$defs"]["version"]["const"] = version
     registry = Registry().with_resources((name, Resource.from_contents(it)) for name, it in documents.items())
     validator = extend(Draft202012Validator, {"pattern": pattern})
     return {
         name.split(".")[0]: validator(schema, registry=registry, format_checker=FormatChecker())
         for name, schema in documents.items()
     }
-
-
-VALIDATORS = load_validators()

@@ -11,7 +11,7 @@ use anteroom::log::tail::Record;
 use anteroom::queue::event::{Seq, VisitorId};
 
 use crate::readings::{queue, records};
-use crate::story::{bytes, entries_of};
+use crate::story::{TRIED, bytes, entries_of};
 
 /// Asserts what the audit says of a history: violations first, then what counts nowhere.
 #[track_caller]
@@ -22,7 +22,7 @@ fn check(story: &str, expected: &str) {
 }
 
 fn judged(records: &[Record]) -> Vec<String> {
-    let verdict = verify_records(&queue(), records);
+    let verdict = verify_records(&queue(), TRIED, records);
     let violations = verdict.violations.list.iter();
     let violations = violations.map(|finding| format!("{}! {}", finding.seq, finding.what));
     let void = verdict.void.list.iter().map(|finding| {
@@ -448,6 +448,7 @@ fn write(log: &[Record], name: &str) -> PathBuf {
 #[test]
 fn what_is_asked_for_stops_at_its_entry() {
     let log = records(&entries_of(&format!("{THREE}3s admitted ann\n4s left bob")));
-    let verdict = verify_records(&queue(), log.iter().take_while(|record| record.seq <= Seq(4)));
+    let verdict =
+        verify_records(&queue(), TRIED, log.iter().take_while(|record| record.seq <= Seq(4)));
     assert_eq!((verdict.sequence, verdict.waiting), (4, 2));
 }

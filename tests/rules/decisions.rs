@@ -337,5 +337,5 @@ fn a_queue_counts_those_with_a_token_and_those_inside() {
     assert_eq!(line.unused().len(), 1);
     assert_eq!(line.inside().len(), 1);
     assert_eq!(line.waiting().len(), 1);
-    assert_eq!(line.grants_len(), 3);
+    assert_eq!(line.admitted(), 3);
 }

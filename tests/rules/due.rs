@@ -343,7 +343,9 @@ fn a_place_expires_exactly_when_the_grace_is_over() {
         "
         1s joined n1 ann/1 bob/2
         2s policy reconnect_seconds=30
+        10s time
         10s disconnected n1 ann/1
+        20s time
         20s disconnected n1 bob/2
         39999ms due
         40s tick
@@ -366,7 +368,9 @@ fn a_grace_begins_anew_with_each_absence() {
     check(
         "
         1s joined n1 ann/1
+        10s time
         10s disconnected n1 ann/1
+        300s time
         300s reconnected n1 ann/2
         301s disconnected n1 ann/2
         600999ms due
@@ -385,6 +389,7 @@ fn who_comes_and_goes_within_one_moment_expires_once() {
     // The log's time stands still when its clock was set back.
     check(
         "
+        10s time
         10s joined n1 ann/1 bob/2
         10s disconnected n1 bob/2
         10s disconnected n1 ann/1
@@ -405,6 +410,7 @@ fn who_became_absent_by_the_loss_of_a_node_has_the_grace_from_then_on() {
     check(
         "
         1s joined n1 ann/1 bob/2
+        5s time
         5s disconnected n1 ann/1
         10s node_lost n1
         305s tick
@@ -517,6 +523,7 @@ fn time_brings_its_due_in_a_queue_that_is_paused_or_closed() {
 fn time_never_goes_back() {
     check(
         "
+        100s policy missed_turns=0
         100s joined n1 ann/1
         50s disconnected n1 ann/1
         60s admitted seconds=10 ann
@@ -544,7 +551,7 @@ fn an_entry_has_at_most_a_hundred_grants() {
 #[test]
 fn an_entry_has_at_most_a_thousand_expiries_the_longest_absent_first() {
     let story = crowd(DECISIONS_PER_ENTRY_MAX + 50);
-    let story = format!("{story}\n 5s disconnected n1 v700/700\n 10s node_lost n1");
+    let story = format!("{story}\n 5s time\n 5s disconnected n1 v700/700\n 10s node_lost n1");
     let Due::Facts(Facts::Expired(visitors)) = decide(&line_after(&story), time("310s")) else {
         panic!("places expire")
     };

@@ -4,7 +4,8 @@
 
 use anteroom::queue::estimate::{self, Cause};
 use anteroom::queue::event::{
-    Admitted, At, Decision, Entry, Facts, Jti, NodeId, Redeemed, Seated, Seq, Ticket, VisitorId,
+    self, Admitted, At, Decision, Entry, Facts, Join, Jti, Left, Millis, NodeId, Redeemed, Seq,
+    Ticket, VisitorId,
 };
 use anteroom::queue::line::{Change, Line, Standing};
 use anteroom::queue::pace::Pace;
@@ -13,6 +14,8 @@ use anteroom::wire::feed::{
     from_gaps, read_frame, to_gaps, write,
 };
 use proptest::prelude::*;
+
+use crate::story::WORKER;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
@@ -88,13 +91,15 @@ fn bytes_of_a_movement(people: u32) -> usize {
     // As many entries whatever the people, so that the sequences are the same.
     let per_entry = people / 1_000;
     for first in (0..people).step_by(per_entry as usize) {
-        apply(&mut line, &Entry::Joined(seated(first..first + per_entry)));
+        apply(&mut line, &Entry::Joined(joined(first..first + per_entry)));
     }
     let from = line.seq().0;
     let middle = people / 2;
     let moved = [
-        Entry::Joined(seated(people..people + 10)),
-        Entry::Left([0, 7, 300].map(|off| visitor(middle + off)).to_vec()),
+        Entry::Joined(joined(people..people + 10)),
+        Entry::Left(
+            [0, 7, 300].map(|off| Left { visitor: visitor(middle + off), hand: 0 }).to_vec(),
+        ),
         decided(&line, 2, Facts::Admitted([middle + 1, middle + 2].map(admitted).to_vec())),
         decided(&line, 3, Facts::Redeemed(vec![redeemed(middle + 2)])),
     ];
@@ -116,7 +121,7 @@ fn apply(line: &mut Line, entry: &Entry) -> Change {
 fn decided(line: &Line, after: u64, facts: Facts) -> Entry {
     let basis = Seq(line.seq().0 + after);
     let prev = if after == 2 { Seq(0) } else { basis };
-    Entry::Decided(Decision { prev, basis, facts })
+    Entry::Decided(Decision { prev, basis, now: Millis(0), worker: WORKER, facts })
 }
 
 /// The delta that a change comes to.
@@ -165,9 +170,9 @@ fn frame(deltas: Vec<Delta>) -> Frame {
     }
 }
 
-fn seated(visitors: impl Iterator<Item = u32>) -> Seated {
-    let visitors = visitors.map(|n| (visitor(n), u64::from(n))).collect();
-    Seated { node: NodeId([1; 16]), visitors }
+fn joined(visitors: impl Iterator<Item = u32>) -> event::Joined {
+    let visitors = visitors.map(|n| Join::plain(visitor(n), u64::from(n))).collect();
+    event::Joined { node: NodeId([1; 16]), visitors }
 }
 
 fn visitor(n: u32) -> VisitorId {
@@ -210,33 +215,45 @@ fn any_frame() -> impl Strategy<Value = Frame> {
 fn any_delta() -> impl Strategy<Value = Delta> {
     let joined = any::<(u32, u32, Vec<u32>)>();
     let joined = joined.prop_map(|(first, accepted, ignored)| Joined { first, accepted, ignored });
-    let came = any::<([u8; 16], i64, Vec<u32>)>();
-    let came = came.prop_map(|(node, at, tickets)| Came { node, at, tickets });
+    let came = any::<([u8; 16], Vec<(u32, u64)>)>();
+    let came = came.prop_map(|(node, places)| Came { node, places });
     let grant = any::<(u32, [u8; 16])>().prop_map(|(ticket, jti)| Grant { ticket, jti });
     let ended = any::<(u8, Vec<u32>)>();
     let ended = ended.prop_map(|(standing, tickets)| Ended { standing, tickets });
-    let config = any::<(String, u8, Option<String>, Vec<(String, [u8; 32])>)>();
     let config =
-        config.prop_map(|(policy, state, reason, keys)| Config { policy, state, reason, keys });
+        any::<((u16, bool), String, u8, Option<String>, Vec<(String, [u8; 32])>, Option<String>)>();
+    let config =
+        config.prop_map(|((level, is_presence_off), policy, state, reason, keys, secret)| Config {
+            level,
+            policy,
+            is_presence_off,
+            state,
+            reason,
+            keys,
+            secret,
+        });
     (
         (any::<u64>(), any::<u64>(), prop::option::of(joined), prop::option::of(came)),
-        (prop::collection::vec(grant, 0..5), any::<Vec<u32>>()),
+        (prop::collection::vec(grant, 0..5), any::<[Vec<u32>; 2]>()),
         prop::collection::vec(ended, 0..3),
         any::<(Vec<[u8; 16]>, Vec<[u8; 16]>)>(),
         prop::option::of(config),
     )
-        .prop_map(|((seq, prev, joined, came), (admitted, entered), ended, ids, config)| {
-            Delta {
-                seq,
-                prev,
-                joined,
-                came,
-                admitted,
-                entered,
-                ended,
-                revoked: ids.0.into_iter().map(|jti| Revoked { jti, until: 0 }).collect(),
-                lost: ids.1,
-                config,
-            }
-        })
+        .prop_map(
+            |((seq, prev, joined, came), (admitted, [missed, entered]), ended, ids, config)| {
+                Delta {
+                    seq,
+                    prev,
+                    joined,
+                    came,
+                    admitted,
+                    missed,
+                    entered,
+                    ended,
+                    revoked: ids.0.into_iter().map(|jti| Revoked { jti, until: 0 }).collect(),
+                    lost: ids.1,
+                    config,
+                }
+            },
+        )
 }

@@ -7,6 +7,7 @@ fn an_outage_prolongs_graces_that_ran_by_its_length() {
     check(
         "
         1s joined n1 ann/1 bob/2
+        10s time
         10s disconnected n1 ann/1
         200s outage 60
         369999ms due
@@ -26,16 +27,19 @@ fn who_became_absent_within_an_outage_has_the_whole_grace_after_it() {
     check(
         "
         1s joined n1 ann/1 bob/2 cid/3
+        140s time
         140s disconnected n1 ann/1
+        160s time
         160s disconnected n1 bob/2
+        190s time
         190s disconnected n1 cid/3
         200s outage 60
         499999ms due
         500s due
         ",
         "
-        5: bob is prolonged
-        5: cid is prolonged
+        8: bob is prolonged
+        8: cid is prolonged
         499999ms: nothing, not open
         500s: expire ann bob cid
         1 ann absent
@@ -51,6 +55,7 @@ fn who_became_absent_after_an_outage_has_the_usual_grace() {
         "
         1s joined n1 ann/1
         200s outage 60
+        210s time
         210s disconnected n1 ann/1
         509999ms due
         510s due
@@ -68,6 +73,7 @@ fn outages_add_up() {
     check(
         "
         1s joined n1 ann/1
+        10s time
         10s disconnected n1 ann/1
         100s outage 50
         200s outage 50
@@ -111,9 +117,12 @@ fn an_outage_does_not_touch_who_came_back() {
     check(
         "
         1s joined n1 ann/1
+        150s time
         150s disconnected n1 ann/1
+        160s time
         160s reconnected n1 ann/2
         200s outage 60
+        300s time
         300s disconnected n1 ann/2
         599999ms due
         600s due

@@ -2,13 +2,13 @@
 
 use anteroom::queue::admit::{Due, Idle, decide};
 use anteroom::queue::event::{
-    At, Configured, Decision, Entry, Facts, NodeId, Seated, Seq, Setting, State, VisitorId,
+    At, Configured, Entry, Facts, Join, Joined, NodeId, Seq, Setting, State, VisitorId,
 };
 use anteroom::queue::line::Line;
 use anteroom::queue::policy::Policy;
 use proptest::prelude::*;
 
-use crate::story::entry_of;
+use crate::story::{entry_of, fresh};
 
 const PEOPLE: u64 = 600;
 
@@ -45,7 +45,7 @@ proptest! {
                 let Due::Admit(ref visitors) = due else { break };
                 let stored = At(now.0 + delay * interval / 1_000);
                 grants.extend(visitors.iter().map(|_| stored));
-                let Some(entry) = entry_of(&line, due) else { break };
+                let Some(entry) = entry_of(&line, due, stored) else { break };
                 let change = line.apply(Seq(line.seq().0 + 1), stored, &entry);
                 prop_assert!(change.void.is_empty() && change.void_entry.is_none());
                 now = stored;
@@ -85,8 +85,7 @@ proptest! {
                 Setting::Policy(Policy { rate_per_minute, token_seconds: 86_400, ..Policy::default() })
             };
             let facts = Facts::Configured(vec![Configured { by: "ops".to_owned(), what }]);
-            let (prev, basis) = (line.last_decision(), line.seq());
-            let set = Entry::Decided(Decision { prev, basis, facts });
+            let set = fresh(&line, now, facts);
             line.apply(Seq(line.seq().0 + 1), now, &set);
             let rate = line.rate();
             burst = burst.max(rate.burst());
@@ -100,10 +99,10 @@ proptest! {
                 now = At(now.0 + passed);
                 integral += i128::from(passed) * i128::from(rate.0);
                 while let due @ Due::Admit(_) = decide(&line, now) {
-                    let before = line.grants_len();
-                    let Some(entry) = entry_of(&line, due) else { break };
+                    let before = line.admitted();
+                    let Some(entry) = entry_of(&line, due, now) else { break };
                     line.apply(Seq(line.seq().0 + 1), now, &entry);
-                    for _ in before..line.grants_len() {
+                    for _ in before..line.admitted() {
                         grants.push((integral, std::mem::replace(&mut burst, rate.burst())));
                     }
                 }
@@ -135,10 +134,10 @@ proptest! {
                 now = at;
                 continue;
             }
-            let before = line.grants_len();
-            let entry = entry_of(&line, due).ok_or_else(|| TestCaseError::fail("people wait"))?;
+            let before = line.admitted();
+            let entry = entry_of(&line, due, now).ok_or_else(|| TestCaseError::fail("people wait"))?;
             line.apply(Seq(line.seq().0 + 1), now, &entry);
-            grants += line.grants_len() - before;
+            grants += line.admitted() - before;
         }
         let after_the_burst = grants.saturating_sub(line.rate().burst() as usize);
         let exact = after_the_burst as i128 * 60_000_000_000 / i128::from(rate_per_minute);
@@ -155,9 +154,10 @@ fn open(rate_per_minute: u32) -> Line {
     let policy = Policy { rate_per_minute, token_seconds: 86_400, ..Policy::default() };
     let set = |what| Configured { by: "ops".to_owned(), what };
     let facts = vec![set(Setting::Policy(policy)), set(Setting::State(State::Open, None))];
-    let decision = Decision { prev: Seq(0), basis: Seq(0), facts: Facts::Configured(facts) };
-    line.apply(Seq(1), At(0), &Entry::Decided(decision));
-    let visitors = (0..PEOPLE).map(|n| (VisitorId(u128::from(n).to_be_bytes()), n)).collect();
-    line.apply(Seq(2), At(0), &Entry::Joined(Seated { node: NodeId([1; 16]), visitors }));
+    let decision = fresh(&line, At(0), Facts::Configured(facts));
+    line.apply(Seq(1), At(0), &decision);
+    let join = |n| Join::plain(VisitorId(u128::from(n).to_be_bytes()), n);
+    let joined = Joined { node: NodeId([1; 16]), visitors: (0..PEOPLE).map(join).collect() };
+    line.apply(Seq(2), At(0), &Entry::Joined(joined));
     line
 }

@@ -1,26 +1,36 @@
 //! A small language for histories, one entry a line, and what the line says after them.
 //!
 //! ```text
-//! 10s joined n1 ann/1 bob/2          node, then visitor/socket; as reconnected, disconnected
-//! 11s left ann
+//! 10s joined n1 ann/1 bob/2/7        node, then visitor/socket/opened; or lane=3
+//! 10s reconnected n1 ann/3@1         the same, and the hand after an @
+//! 10s basis=4 reconnected n1 ann/3   asserts a seat that the node has had
+//! 10s disconnected n1 ann/3
+//! 11s left ann bob@1                 and the hand, again
 //! 12s admitted ann bob#b             the grant is named as the visitor unless #… names it
 //! 13s redeemed seconds=600 ann
-//! 14s released lapsed bob#b          or session_over, or released
+//! 14s released lapsed bob#b          or missed, session_over, released
 //! 15s expired cid                    as removed
 //! 16s node_lost n1
 //! 17s policy max_inside=2            what is left out has its default; or opens_at=90s absent=admit
 //! 18s state open
 //! 18s rate 30                        follows the load; or none, and it does so no more
 //! 19s outage 30                      seconds
+//! 19s presence off                   or on
+//! 19s time
+//! 19s level 3
 //! 20s void fenced                    unreadable, on an admission subject; or only: void
 //! 21s prev=3 basis=5 admitted ann    by default the admission entry before, and the entry before
 //! 21s by=schedule state open         by an operator unless it is said by whom
+//! 21s now=321s admitted ann          what time it states: by default that of the log
+//! 21s v=3 left ann                   of another version than 2
 //! 22s due                            no entry: what decide() says
 //! 22s tick                           what decide() says, and the entry that comes of it
+//! 23s clock                          no entry: what time it is
+//! 23s look ann                       no entry: where someone is, and since when
 //! ```
 //!
-//! The answer names what counted nowhere and what was due, then who waits by position, then the
-//! others by ticket.
+//! Times are store times. The answer names what counted nowhere and what was due, then who waits by
+//! position, then the others by ticket. It ends at an entry that halts the reader.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,56 +40,95 @@
 
 use std::fmt::Write as _;
 
-use anteroom::queue::admit::{self, Due, Idle};
+use anteroom::audit::verify::verify_records;
+use anteroom::log::subjects;
+use anteroom::log::tail::Record;
+use anteroom::queue::admit::{self, Due};
+use anteroom::queue::digest::{digest, hex};
 use anteroom::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, Redeemed, ReleaseReason,
-    Released, Removed, Seated, Seq, Setting, State, Ticket, VisitorId,
+    Admitted, At, Configured, Decision, Disconnected, Entry, Facts, Join, Joined, Jti, Left, Level,
+    Millis, NodeId, Presence, Reconnected, Redeemed, ReleaseReason, Released, Removed, Return, Seq,
+    Setting, State, VisitorId, WorkerId,
 };
-use anteroom::queue::line::{Change, Line, Standing};
-use anteroom::wire::{instant, policy};
+use anteroom::queue::line::Line;
+use anteroom::wire::{event, instant, policy};
 
-const SECOND: i64 = 1_000_000_000;
+use crate::readings::{fold, queue, records};
+use crate::retell;
+
+/// The newest level that the readers of a story know: the one after the newest that there is, so that
+/// raising a log is tried before there is anything new at it.
+pub(crate) const TRIED: Level = Level(Level::NEWEST.0 + 1);
 
 /// Asserts that this history comes to this.
 #[track_caller]
 pub(crate) fn check(story: &str, expected: &str) {
     let expected: Vec<&str> = lines(expected).collect();
-    assert_eq!(tell(story).trim_end(), expected.join("\n"), "\n{story}");
+    let (text, entries) = tell(story);
+    assert_eq!(text.trim_end(), expected.join("\n"), "\n{story}");
+    same_by_audit(&entries);
 }
 
-/// What a history comes to.
-fn tell(story: &str) -> String {
+/// Asserts that the audit reads the same in these entries.
+#[track_caller]
+pub(crate) fn same_by_audit(entries: &[(At, Entry)]) {
+    let records = records(entries);
+    let (line, _, void) = fold(&records);
+    let verdict = verify_records(&queue(), TRIED, &records);
+    let found = verdict.void.list.iter().map(|finding| (finding.seq, finding.fact));
+    assert_eq!(found.collect::<Vec<_>>(), void, "the audit voids something else");
+    assert_eq!(verdict.digest, hex(&digest(&line)), "the audit comes to another line");
+}
+
+/// What a history comes to, and its entries.
+fn tell(story: &str) -> (String, Vec<(At, Entry)>) {
     let mut line = Line::default();
+    let mut entries = Vec::new();
     let mut text = String::new();
     for words in lines(story) {
         let (at, rest) = words.split_once(' ').expect(words);
-        let at = time(at);
-        match rest {
-            "due" => writeln!(text, "{}: {}", show(at), tell_due(&line, &due(&line, at))).unwrap(),
-            "tick" => {
-                let due = due(&line, at);
-                writeln!(text, "{}: {}", show(at), tell_due(&line, &due)).unwrap();
-                if let Some(entry) = entry_of(&line, due) {
-                    apply(&mut line, at, &entry, &mut text);
-                }
+        let shown = retell::show(time(at));
+        // The log's time, as its decisions have made it.
+        let now = line.time().raw(time(at));
+        let entry = match rest.split_once(' ').unwrap_or((rest, "")) {
+            ("due" | "tick", _) => {
+                let due = admit::decide(&line, now);
+                writeln!(text, "{shown}: {}", retell::due(&line, &due)).unwrap();
+                (rest == "tick").then(|| entry_of(&line, due, now)).flatten()
             }
-            _ => {
-                let entry = entry(&line, rest);
-                apply(&mut line, at, &entry, &mut text);
+            ("clock", _) => {
+                writeln!(text, "{shown}: {}", retell::clock(&line)).unwrap();
+                None
             }
+            ("look", name) => {
+                writeln!(text, "{shown}: {}", retell::seat(&line, name)).unwrap();
+                None
+            }
+            _ => Some(entry(&line, now, rest)),
+        };
+        let Some(entry) = entry else { continue };
+        if let Some(level) = line.raised_by(&entry).filter(|level| *level > TRIED) {
+            writeln!(text, "{}: halt, level {level}", line.seq().0 + 1).unwrap();
+            break;
         }
+        let change = line.apply(Seq(line.seq().0 + 1), time(at), &entry);
+        retell::change(&line, &entry, &change, &mut text);
+        entries.push((time(at), entry));
     }
-    tell_line(&line, &mut text);
-    text
+    retell::line(&line, &mut text);
+    (text, entries)
 }
 
 /// The line after a history.
 pub(crate) fn line_after(story: &str) -> Line {
+    line_of(&entries_of(story))
+}
+
+/// The line after these entries.
+pub(crate) fn line_of(entries: &[(At, Entry)]) -> Line {
     let mut line = Line::default();
-    for words in lines(story) {
-        let (at, rest) = words.split_once(' ').expect(words);
-        let entry = entry(&line, rest);
-        apply(&mut line, time(at), &entry, &mut String::new());
+    for (at, entry) in entries {
+        line.apply(Seq(line.seq().0 + 1), *at, entry);
     }
     line
 }
@@ -90,19 +139,15 @@ pub(crate) fn entries_of(story: &str) -> Vec<(At, Entry)> {
     let mut entries = Vec::new();
     for words in lines(story) {
         let (at, rest) = words.split_once(' ').expect(words);
-        let entry = entry(&line, rest);
+        let entry = entry(&line, line.time().raw(time(at)), rest);
         line.apply(Seq(line.seq().0 + 1), time(at), &entry);
         entries.push((time(at), entry));
     }
     entries
 }
 
-fn due(line: &Line, now: At) -> Due {
-    admit::decide(line, now)
-}
-
 /// The entry that an admission worker writes for what is due.
-pub(crate) fn entry_of(line: &Line, due: Due) -> Option<Entry> {
+pub(crate) fn entry_of(line: &Line, due: Due, now: At) -> Option<Entry> {
     let facts = match due {
         Due::Facts(facts) => facts,
         Due::Admit(visitors) => Facts::Admitted(
@@ -118,43 +163,106 @@ pub(crate) fn entry_of(line: &Line, due: Due) -> Option<Entry> {
         ),
         Due::Nothing(_) => return None,
     };
-    Some(Entry::Decided(Decision { prev: line.last_decision(), basis: line.seq(), facts }))
+    Some(fresh(line, now, facts))
 }
 
-fn apply(line: &mut Line, at: At, entry: &Entry, text: &mut String) {
-    let seq = Seq(line.seq().0 + 1);
-    let change = line.apply(seq, at, entry);
-    tell_change(line, seq, entry, &change, text);
+/// A decision that rests on all that there is, by a worker who takes it to be `now`.
+pub(crate) fn fresh(line: &Line, now: At, facts: Facts) -> Entry {
+    let (prev, basis, now) = (line.last_decision(), line.seq(), Millis::from(now));
+    Entry::Decided(Decision { prev, basis, now, worker: WORKER, facts })
 }
 
-/// Reads one entry; `words` is all after the time.
-fn entry(line: &Line, words: &str) -> Entry {
+/// Who decides unless it is said who.
+pub(crate) const WORKER: WorkerId = WorkerId([9; 16]);
+
+/// Reads one entry; `words` is all after the time, and `now` what the log makes of that.
+fn entry(line: &Line, now: At, words: &str) -> Entry {
     let mut words: Vec<&str> = words.split(' ').collect();
     let mut option = |name: &str| {
         let index = words.iter().position(|word| word.starts_with(name))?;
-        words.remove(index).strip_prefix(name)?.parse::<u64>().ok()
+        words.remove(index).strip_prefix(name)
     };
-    let prev = option("prev=").map_or_else(|| line.last_decision(), Seq);
-    let basis = option("basis=").map_or_else(|| line.seq(), Seq);
-    let seconds = option("seconds=").map_or(120, |seconds| u32::try_from(seconds).unwrap());
-    let by = words.iter().position(|word| word.starts_with("by="));
-    let by = by.map_or("ops", |index| words.remove(index).trim_start_matches("by="));
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    let version = option("v=").map(|v| Level(v.parse().unwrap()));
+    let prev = option("prev=").map_or_else(|| line.last_decision(), |prev| Seq(number(prev)));
+    let basis = option("basis=").map(|basis| Seq(number(basis)));
+    let now = option("now=").map_or_else(|| Millis::from(now), millis);
+    let seconds = option("seconds=").map_or(120, |seconds| seconds.parse().unwrap());
+    let lane = option("lane=").map_or(0, |lane| lane.parse().unwrap());
+    let by = option("by=").unwrap_or("ops");
     let (kind, rest) = words.split_first().expect("a kind");
-    let seated = || {
-        let (node, visitors) = rest.split_first().expect("a node");
-        let visitors = visitors.iter().map(|word| {
-            let (name, socket) = word.split_once('/').expect(word);
-            (VisitorId(bytes(name)), socket.parse().unwrap())
-        });
-        Seated { node: NodeId(bytes(node)), visitors: visitors.collect() }
-    };
-    let visitors = || rest.iter().map(|name| VisitorId(bytes(name))).collect();
-    let facts = match *kind {
-        "joined" => return Entry::Joined(seated()),
-        "reconnected" => return Entry::Reconnected(seated()),
-        "disconnected" => return Entry::Disconnected(seated()),
-        "left" => return Entry::Left(visitors()),
+    let entry = match *kind {
         "void" => return Entry::Void { fenced: rest == ["fenced"] },
+        "joined" | "reconnected" | "disconnected" | "left" => said(kind, basis, lane, rest),
+        _ => {
+            let basis = basis.unwrap_or_else(|| line.seq());
+            let facts = decided(kind, rest, seconds, by);
+            Entry::Decided(Decision { prev, basis, now, worker: WORKER, facts })
+        }
+    };
+    match version {
+        Some(version) => read_back(&entry, version, line),
+        None => entry,
+    }
+}
+
+/// An entry as a reader takes it who finds it with this version in a log of the line's level.
+fn read_back(entry: &Entry, version: Level, line: &Line) -> Entry {
+    let queue = queue();
+    let (writer, kind, payload) = event::write(entry, version).unwrap();
+    let (subject, seq) = (subjects::log(&queue, writer, kind), Seq(line.seq().0 + 1));
+    let record = Record { seq, stored: At(0), subject, payload: payload.into() };
+    record.read(&queue, TRIED).unwrap().at_level(line.level()).0.clone()
+}
+
+/// What nodes say.
+fn said(kind: &str, basis: Option<Seq>, lane: u8, rest: &[&str]) -> Entry {
+    if kind == "left" {
+        let left = |word: &&str| {
+            let (name, hand) = handed(word);
+            Left { visitor: VisitorId(bytes(name)), hand }
+        };
+        return Entry::Left(rest.iter().map(left).collect());
+    }
+    let (node, visitors) = rest.split_first().expect("a node");
+    let node = NodeId(bytes(node));
+    let seats = visitors.iter().map(|word| seat(word));
+    match kind {
+        "joined" => Entry::Joined(Joined {
+            node,
+            visitors: seats
+                .map(|Return { visitor, socket, opened, .. }| Join {
+                    opened,
+                    lane,
+                    ..Join::plain(visitor, socket)
+                })
+                .collect(),
+        }),
+        "reconnected" => Entry::Reconnected(Reconnected { node, basis, visitors: seats.collect() }),
+        _ => {
+            let visitors = seats.map(|seat| (seat.visitor, seat.socket)).collect();
+            Entry::Disconnected(Disconnected { node, visitors })
+        }
+    }
+}
+
+/// `name/socket/opened@hand`, of which the last two may be left out.
+fn seat(word: &str) -> Return {
+    let (seat, hand) = handed(word);
+    let mut parts = seat.split('/');
+    let visitor = VisitorId(bytes(parts.next().expect(word)));
+    let socket = parts.next().expect(word).parse().unwrap();
+    let opened = parts.next().map_or(0, |opened| opened.parse().unwrap());
+    Return { visitor, socket, opened, hand }
+}
+
+fn handed(word: &str) -> (&str, u32) {
+    word.split_once('@').map_or((word, 0), |(word, hand)| (word, hand.parse().unwrap()))
+}
+
+fn decided(kind: &str, rest: &[&str], seconds: u32, by: &str) -> Facts {
+    let visitors = || rest.iter().map(|name| VisitorId(bytes(name))).collect();
+    match kind {
         "expired" => Facts::Expired(visitors()),
         "admitted" => Facts::Admitted(rest.iter().map(|word| admitted(word, seconds)).collect()),
         "redeemed" => Facts::Redeemed(rest.iter().map(|word| redeemed(word, seconds)).collect()),
@@ -164,13 +272,13 @@ fn entry(line: &Line, words: &str) -> Entry {
         }
         "removed" => Facts::Removed(rest.iter().map(|name| removed(name)).collect()),
         "node_lost" => Facts::NodeLost(rest.iter().map(|name| NodeId(bytes(name))).collect()),
-        "policy" | "state" | "rate" | "outage" => {
+        "level" => Facts::Raised(Level(rest.concat().parse().unwrap()), by.to_owned()),
+        "policy" | "state" | "rate" | "outage" | "presence" | "time" => {
             let what = setting(kind, rest);
             Facts::Configured(vec![Configured { by: by.to_owned(), what }])
         }
         other => panic!("no such kind: {other}"),
-    };
-    Entry::Decided(Decision { prev, basis, facts })
+    }
 }
 
 /// A number, a time as it is written, or a word.
@@ -206,6 +314,12 @@ fn setting(kind: &str, rest: &[&str]) -> Setting {
             per_minute: rest.first().map(|rate| rate.parse().unwrap()),
             loads: Vec::new(),
         },
+        "presence" => Setting::Presence(match rest {
+            ["on"] => Presence::On,
+            ["off"] => Presence::Off,
+            other => panic!("presence is on or off: {other:?}"),
+        }),
+        "time" => Setting::Time,
         _ => Setting::Outage { seconds: rest.first().unwrap().parse().unwrap() },
     }
 }
@@ -226,6 +340,7 @@ fn released(word: &str, reason: &str) -> Released {
         "released" => ReleaseReason::Released,
         "session_over" => ReleaseReason::SessionOver,
         "lapsed" => ReleaseReason::Lapsed,
+        "missed" => ReleaseReason::Missed,
         other => panic!("no such reason: {other}"),
     };
     Released { visitor, jti, reason, by: "schedule".to_owned() }
@@ -238,107 +353,6 @@ fn removed(name: &str) -> Removed {
 fn grant(word: &str) -> (VisitorId, Jti) {
     let (visitor, jti) = word.split_once('#').unwrap_or((word, word));
     (VisitorId(bytes(visitor)), Jti(bytes(jti)))
-}
-
-fn tell_change(line: &Line, seq: Seq, entry: &Entry, change: &Change, text: &mut String) {
-    let seq = seq.0;
-    if let Some(why) = change.void_entry {
-        writeln!(text, "{seq}: void, {why:?}").unwrap();
-    }
-    let named = named(entry);
-    for &index in &change.joined.ignored {
-        let name = named.get(index as usize).unwrap();
-        writeln!(text, "{seq}: {name} joined before").unwrap();
-    }
-    for (index, why) in &change.void {
-        writeln!(text, "{seq}: {} is void, {why:?}", named.get(*index).unwrap()).unwrap();
-    }
-    let mut prolonged = change.prolonged.clone();
-    prolonged.sort();
-    for ticket in prolonged {
-        writeln!(text, "{seq}: {} is prolonged", name_of(line, ticket)).unwrap();
-    }
-}
-
-fn tell_due(line: &Line, due: &Due) -> String {
-    let who = |facts: &Facts| {
-        let decision = Decision { prev: Seq(0), basis: Seq(0), facts: facts.clone() };
-        named(&Entry::Decided(decision)).join(" ")
-    };
-    match due {
-        Due::Admit(visitors) => {
-            let names: Vec<String> = visitors.iter().map(|visitor| name(&visitor.0)).collect();
-            format!("admit {}", names.join(" "))
-        }
-        Due::Facts(facts @ Facts::Expired(_)) => format!("expire {}", who(facts)),
-        Due::Facts(facts @ Facts::Released(released)) => {
-            let reasons = released.iter().map(|fact| fact.reason);
-            let reason = reasons.reduce(|one, other| {
-                assert_eq!(one, other, "one reason an entry");
-                one
-            });
-            format!("release {} {:?}", who(facts), reason.unwrap())
-        }
-        Due::Facts(Facts::Configured(facts)) => {
-            let [Configured { what: Setting::State(state, None), .. }] = facts.as_slice() else {
-                panic!("only a state is due by time: {facts:?}");
-            };
-            format!("set {state:?} by {}", who(&Facts::Configured(facts.clone())))
-        }
-        Due::Facts(other) => panic!("never due by time: {other:?}"),
-        Due::Nothing(Idle::NotOpen) => "nothing, not open".to_owned(),
-        Due::Nothing(Idle::NobodyHere) => "nothing, nobody here".to_owned(),
-        Due::Nothing(Idle::Full) => "nothing, full".to_owned(),
-        Due::Nothing(Idle::Rate(at)) => {
-            assert!(*at > line.at(), "what the rate allows now is not put off");
-            format!("nothing before {}", show(*at))
-        }
-    }
-}
-
-fn tell_line(line: &Line, text: &mut String) {
-    let mut others = String::new();
-    for (ticket, place) in (0..).map(Ticket).zip(line.places()) {
-        let name = name(&place.visitor.0);
-        let away = if place.absent.is_some() { " absent" } else { "" };
-        match place.standing {
-            Standing::Waiting => {
-                assert!(line.waiting().contains(ticket), "who waits is in line");
-                let position = line.waiting().rank(ticket) + 1;
-                writeln!(text, "{position} {name}{away}").unwrap();
-            }
-            Standing::Granted => writeln!(others, "{name} granted{away}").unwrap(),
-            Standing::Inside => writeln!(others, "{name} inside").unwrap(),
-            Standing::Ended(end) => {
-                writeln!(others, "{name} {}", format!("{end:?}").to_lowercase()).unwrap();
-            }
-        }
-    }
-    text.push_str(&others);
-}
-
-/// The names in an entry, fact by fact.
-fn named(entry: &Entry) -> Vec<String> {
-    match entry {
-        Entry::Joined(seated) | Entry::Reconnected(seated) | Entry::Disconnected(seated) => {
-            seated.visitors.iter().map(|(visitor, _)| name(&visitor.0)).collect()
-        }
-        Entry::Left(visitors) => visitors.iter().map(|visitor| name(&visitor.0)).collect(),
-        Entry::Decided(decision) => match &decision.facts {
-            Facts::Configured(facts) => facts.iter().map(|fact| fact.by.clone()).collect(),
-            Facts::Admitted(facts) => facts.iter().map(|fact| name(&fact.visitor.0)).collect(),
-            Facts::Redeemed(facts) => facts.iter().map(|fact| name(&fact.visitor.0)).collect(),
-            Facts::Released(facts) => facts.iter().map(|fact| name(&fact.visitor.0)).collect(),
-            Facts::Expired(visitors) => visitors.iter().map(|visitor| name(&visitor.0)).collect(),
-            Facts::Removed(facts) => facts.iter().map(|fact| name(&fact.visitor.0)).collect(),
-            Facts::NodeLost(nodes) => nodes.iter().map(|node| name(&node.0)).collect(),
-        },
-        Entry::Void { .. } => Vec::new(),
-    }
-}
-
-fn name_of(line: &Line, ticket: Ticket) -> String {
-    name(&line.place(ticket).unwrap().visitor.0)
 }
 
 /// The id that stands for a name: its letters, then zeros.
@@ -359,12 +373,10 @@ pub(crate) fn time(text: &str) -> At {
     At(millis * 1_000_000)
 }
 
-fn show(at: At) -> String {
-    if at.0 % SECOND == 0 {
-        format!("{}s", at.0 / SECOND)
-    } else {
-        format!("{}ms", at.0 / 1_000_000)
-    }
+/// The same as a decision states it: up to 2^53 - 1 milliseconds, which is beyond every store time.
+fn millis(text: &str) -> Millis {
+    let number = |unit: &str| text.strip_suffix(unit)?.parse::<u64>().ok();
+    Millis(number("ms").or_else(|| Some(number("s")? * 1_000)).expect(text))
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {

@@ -6,8 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use anteroom::queue::policy::Policy;
+use anteroom::wire::policy;
 use axum::http::StatusCode;
-use serde_json::Value;
+use jsonschema::Validator;
+use serde_json::{Value, json};
 
 use crate::{Schemas, files, in_words, read_json, root, samples, uri};
 
@@ -211,26 +214,49 @@ fn the_socket_description_has_every_message_and_says_who_says_it() {
 #[test]
 fn every_http_sample_fits_its_schema_and_every_schema_has_one() {
     let document = description(OPENAPI);
-    let schemas = Schemas::load();
-    let documents = ["event/common", "event/configured"]
-        .map(|name| (uri(name), schemas.documents[name].clone()))
-        .into_iter()
-        .chain([("urn-of-tests:///schemas/http/openapi.json".to_owned(), document.clone())]);
-    let registry = jsonschema::Registry::new().extend(documents).unwrap().prepare().unwrap();
     let mut sampled = BTreeSet::new();
     for sample in samples("http") {
-        let pointer = format!("openapi.json#/components/schemas/{}", sample.subject);
-        let schema = serde_json::json!({"$ref": format!("urn-of-tests:///schemas/http/{pointer}")});
-        let options = jsonschema::options().with_registry(&registry);
-        let validator = options.should_validate_formats(true).build(&schema).unwrap();
+        let pointer = format!("/components/schemas/{}", sample.subject);
+        let validator = validator(&pointer);
         let fault = validator.iter_errors(&sample.json()).next().map(|error| error.to_string());
         assert_eq!(fault, None, "{}", sample.name);
-        assert!(!validator.is_valid(&serde_json::json!([])), "{pointer} takes anything");
+        assert!(!validator.is_valid(&json!([])), "{pointer} takes anything");
         sampled.insert(sample.subject);
     }
     let bodies = document["components"]["schemas"].as_object().unwrap().iter();
     let bodies = bodies.filter(|(_, schema)| schema["type"] == "object");
     assert_eq!(sampled, bodies.map(|(name, _)| name.clone()).collect());
+}
+
+#[test]
+fn the_policy_of_operators_has_the_defaults_that_the_program_has() {
+    let keys = &description(OPENAPI)["components"]["schemas"]["Policy"]["properties"];
+    let defaults: serde_json::Map<String, Value> = keys
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter_map(|(key, it)| Some((key.clone(), resolved(OPENAPI, it).get("default")?.clone())))
+        .collect();
+    assert_eq!(Value::Object(defaults), policy::write(&Policy::default()));
+}
+
+/// What an operator may set as a policy.
+pub(crate) fn policy() -> Validator {
+    let put = "/paths/~1admin~1queues~1%7Bqueue%7D/put";
+    validator(&format!("{put}/requestBody/content/application~1json/schema"))
+}
+
+/// The schema at this pointer of the description of HTTP.
+fn validator(pointer: &str) -> Validator {
+    let schemas = Schemas::load();
+    let openapi = uri("http/openapi").replace(".schema", "");
+    let documents = ["event/common", "event/configured"]
+        .map(|name| (uri(name), schemas.documents[name].clone()))
+        .into_iter()
+        .chain([(openapi.clone(), description(OPENAPI).clone())]);
+    let registry = jsonschema::Registry::new().extend(documents).unwrap().prepare().unwrap();
+    let options = jsonschema::options().with_registry(&registry).should_validate_formats(true);
+    options.build(&json!({"$ref": format!("{openapi}#{pointer}")})).unwrap()
 }
 
 /// Every operation: path, method, and what is said of it.

@@ -13,9 +13,11 @@ const ITEMS_SHOWN_MAX: u64 = 100;
 #[test]
 fn the_samples_show_every_shape_of_an_entry() {
     let mut shapes = Shapes::default();
-    for sample in samples("event/valid") {
+    for sample in ["event/valid", "event/halt"].into_iter().flat_map(samples) {
         shapes.look(&sample.schema(), "", &[&sample.schema()], &sample.json());
     }
+    // A log has to be raised to all levels before, one after the other.
+    assert!(shapes.wanted.remove("event/configured.level : maximum 65535"));
     shapes.assert_all_are_shown();
 }
 

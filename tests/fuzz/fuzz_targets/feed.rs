@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     if let Ok(frame) = read_frame(data) {
         for delta in &frame.deltas {
-            let _ = from_gaps(&delta.entered).count();
+            let _ = from_gaps(&delta.entered).chain(from_gaps(&delta.missed)).count();
         }
         assert_eq!(read_frame(&write(&frame)).expect("a frame"), frame);
     }

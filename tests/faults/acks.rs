@@ -119,8 +119,8 @@ async fn a_retry_after_the_server_has_forgotten_the_first_is_two_entries_and_one
     let road = Road::lead(&system, "node").await;
     system.kill("node");
     wait_until("the node is back", || get(&format!("{}/readyz", system.node(0))).0 == 200);
-    stream_that_forgets(&system, "brief", Duration::from_secs(1)).await;
     paused_queue(&system, "brief");
+    forget_soon(&system, "brief", Duration::from_secs(1)).await;
     // The first answer about each entry is lost; by the second attempt the server has forgotten it.
     let mut answers = 0;
     road.rule(move |frame| {
@@ -326,19 +326,14 @@ pub fn paused_queue(system: &System, name: &str) {
     assert_eq!(system.operate("POST", &format!("/admin/queues/{name}/pause"), &json!({})).0, 200);
 }
 
-/// Makes the stream of a queue by hand, as one whose server soon forgets message ids.
-async fn stream_that_forgets(system: &System, queue: &str, after: Duration) {
-    let log = format!("anteroom.log.{queue}.>");
-    let config = json!({
-        "name": format!("ANTEROOM_{queue}"), "subjects": [log], "storage": "file",
-        "retention": "limits", "discard": "new", "max_bytes": 100_000_000,
-        "duplicate_window": after.as_secs() * 1_000_000_000,
-        "deny_delete": true, "deny_purge": true, "allow_direct": true,
-        "republish": {"src": log, "dest": format!("anteroom.stored.{queue}.>")},
-    });
-    let create = format!("$JS.API.STREAM.CREATE.ANTEROOM_{queue}");
-    let made = ask_log(system, &create, config.to_string()).await;
-    assert!(made["error"].is_null(), "{made}");
+/// Changes the stream of a queue into one whose server soon forgets message ids.
+async fn forget_soon(system: &System, queue: &str, after: Duration) {
+    let info = format!("$JS.API.STREAM.INFO.ANTEROOM_{queue}");
+    let mut config = ask_log(system, &info, String::new()).await["config"].take();
+    config["duplicate_window"] = json!(after.as_secs() * 1_000_000_000);
+    let update = format!("$JS.API.STREAM.UPDATE.ANTEROOM_{queue}");
+    let updated = ask_log(system, &update, config.to_string()).await;
+    assert!(updated["error"].is_null(), "{updated}");
 }
 
 /// Stores an entry as nobody but the operator of the log can.

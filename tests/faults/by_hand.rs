@@ -56,12 +56,22 @@ pub fn in_order(system: &System, queue: &str) {
 pub fn seated(first: usize, count: usize) -> String {
     let visitor = |number: usize| json!({"visitor": visitor(number), "socket": 1});
     let facts: Vec<Value> = (first..first + count).map(visitor).collect();
-    json!({"v": 1, "node": NODE.to_string(), "facts": facts}).to_string()
+    json!({"v": 2, "node": NODE.to_string(), "facts": facts}).to_string()
 }
 
 /// A visitor by their number, who leaves.
 pub fn left(number: usize) -> String {
-    json!({"v": 1, "facts": [{"visitor": visitor(number)}]}).to_string()
+    json!({"v": 2, "facts": [{"visitor": visitor(number)}]}).to_string()
+}
+
+/// An operator opens the queue, by a worker that had folded up to `basis`; the first decision of its log.
+pub fn opened(basis: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = u64::try_from(now.as_millis()).unwrap();
+    let facts = [json!({"by": "ops", "state": "open"})];
+    let worker = NODE.to_string();
+    json!({"v": 2, "prev": 0, "basis": basis, "now": now, "worker": worker, "facts": facts})
+        .to_string()
 }
 
 fn visitor(number: usize) -> String {

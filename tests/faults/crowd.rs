@@ -2,7 +2,7 @@
 //! enter, and come again as somebody new.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -24,12 +24,15 @@ pub struct Visit {
     pub returns: usize,
     /// How often the numbers were said to be old.
     pub stale: usize,
+    /// When ADMITTED was heard.
+    pub let_in: Option<Instant>,
     /// Let in, and entered.
     pub entered: bool,
 }
 
 pub struct Crowd {
     is_over: Arc<AtomicBool>,
+    entered: Arc<AtomicUsize>,
     members: Vec<JoinHandle<Vec<Visit>>>,
 }
 
@@ -37,20 +40,27 @@ impl Crowd {
     /// So many visitors at a time; after each there is a pause before the next one.
     pub fn gather(system: &System, queue: &str, size: usize, pause: Duration) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
+        let entered = Arc::new(AtomicUsize::new(0));
         let mut members = Vec::new();
         for number in 0..size {
             let door = Door::of(system, queue);
-            let is_over = Arc::clone(&is_over);
+            let (is_over, entered) = (Arc::clone(&is_over), Arc::clone(&entered));
             members.push(tokio::spawn(async move {
                 let mut visits = Vec::new();
                 while !is_over.load(Ordering::SeqCst) {
                     visits.push(door.visit(number + visits.len()).await);
+                    entered.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(pause).await;
                 }
                 visits
             }));
         }
-        Self { is_over, members }
+        Self { is_over, entered, members }
+    }
+
+    /// How many have entered by now.
+    pub fn entered(&self) -> usize {
+        self.entered.load(Ordering::SeqCst)
     }
 
     /// Nobody comes any more; waits until all who are here have entered.
@@ -114,9 +124,10 @@ impl Door {
                         }
                     }
                     Some("ADMITTED") => {
+                        let let_in = Some(Instant::now());
                         self.redeem(&message["payload"]["token"]).await;
                         let (_, visit) = visit.unwrap();
-                        return Visit { entered: true, ..visit };
+                        return Visit { let_in, entered: true, ..visit };
                     }
                     Some("ERROR") => {
                         let code = &message["payload"]["code"];
@@ -189,6 +200,7 @@ fn note_joined(visit: &mut Option<(String, Visit)>, asked: Instant, message: &Va
     } else {
         let told = Instant::now();
         let name = name(&id);
-        *visit = Some((id, Visit { name, asked, told, returns: 0, stale: 0, entered: false }));
+        let seen = Visit { name, asked, told, returns: 0, stale: 0, let_in: None, entered: false };
+        *visit = Some((id, seen));
     }
 }

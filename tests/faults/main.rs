@@ -35,20 +35,32 @@ mod disk;
 mod frames;
 mod handshakes;
 mod kills;
+mod leaders;
 mod poison;
 mod projectors;
 mod redemptions;
 mod sockets;
+mod stopped_node;
 mod store;
 mod stream;
 mod workers;
 
 #[path = "../journey/checker.rs"]
 mod checker;
+#[path = "../journey/hurry.rs"]
+mod hurry;
+#[path = "../journey/sitting.rs"]
+mod sitting;
+#[path = "../journey/raise.rs"]
+mod raise;
 #[path = "../journey/system.rs"]
 mod system;
 #[path = "../journey/visitor.rs"]
 mod visitor;
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[path = "../support/ports.rs"]
 mod ports;
 #[path = "../support/mod.rs"]

@@ -266,7 +266,7 @@ fn wrong_types(dice: &mut Dice) -> Value {
 fn out_of_place(dice: &mut Dice, key: &str, is_in_line: bool) -> Drawn {
     let forged_id = |dice: &mut Dice| {
         let letters = [b'A', b'b', b'9', b'-', b'_'];
-        let length = dice.one(&[0, 1, 33, 45, 46, 47, 400]);
+        let length = dice.one(&[0, 1, 33, 50, 51, 52, 400]);
         let id: String = (0..length).map(|_| char::from(dice.one(&letters))).collect();
         text(&json!({"type": "RECONNECT", "connectionId": id}).to_string())
     };

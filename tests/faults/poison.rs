@@ -7,18 +7,21 @@ use async_nats::{Client, HeaderMap};
 use serde_json::{Value, json};
 
 use crate::by_hand::{identity, in_order};
+use crate::raise::raise_level;
 use crate::row::row;
 use crate::system::{System, get, wait_until};
 use crate::visitor::{Visitor, connection_id, key, name};
 use crate::world::{NODE, Stored, put_with_raw_headers, stored};
 
 const VISITOR: &str = "00000000-0000-0000-0000-0000000000aa";
+/// What time these decisions say that it is: some day.
+const NOW: u64 = 1_795_377_600_123;
 
 /// What is wrong, who writes it, on which subject (after the queue's), and the payload.
 type Poison = (&'static str, &'static str, &'static str, Vec<u8>);
 
 fn poisons() -> Vec<Poison> {
-    let joined = |facts: Value| json!({"v": 1, "node": NODE.to_string(), "facts": facts});
+    let joined = |facts: Value| json!({"v": 2, "node": NODE.to_string(), "facts": facts});
     let fact = json!({"visitor": VISITOR, "socket": 1});
     let good = joined(json!([fact]));
     let changed = |key: &str, value: Value| {
@@ -27,9 +30,9 @@ fn poisons() -> Vec<Poison> {
         entry.to_string().into_bytes()
     };
     let bytes = |json: &Value| json.to_string().into_bytes();
-    let twice = good.to_string().replacen("\"v\":1", "\"v\":1,\"v\":1", 1).into_bytes();
+    let twice = good.to_string().replacen("\"v\":2", "\"v\":2,\"v\":2", 1).into_bytes();
     let admitted = json!({
-        "v": 1, "prev": 1, "basis": 1,
+        "v": 2, "prev": 1, "basis": 1, "now": NOW, "worker": NODE.to_string(),
         "facts": [{"visitor": VISITOR, "jti": VISITOR, "kid": "mine", "seconds": 60}],
     });
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
@@ -43,7 +46,7 @@ fn poisons() -> Vec<Poison> {
         ("no JSON", "node", "node.joined", b"joined: ann".to_vec()),
         ("an empty payload", "node", "node.joined", Vec::new()),
         ("a list", "node", "node.joined", b"[1]".to_vec()),
-        ("no UTF-8", "node", "node.joined", b"{\"v\":1,\"node\":\"\xff\xfe\"}".to_vec()),
+        ("no UTF-8", "node", "node.joined", b"{\"v\":2,\"node\":\"\xff\xfe\"}".to_vec()),
         ("a key twice", "node", "node.joined", twice),
         ("a key that there is not", "node", "node.joined", changed("vip", json!(true))),
         ("no facts", "node", "node.joined", changed("facts", json!([]))),
@@ -65,8 +68,10 @@ fn poisons() -> Vec<Poison> {
             "node.joined",
             changed("facts", json!([{"visitor": VISITOR, "socket": -1}])),
         ),
-        ("a version that is a word", "node", "node.joined", changed("v", json!("1"))),
+        ("a version that is a word", "node", "node.joined", changed("v", json!("2"))),
         ("version 0", "node", "node.joined", changed("v", json!(0))),
+        ("version 1", "node", "node.joined", changed("v", json!(1))),
+        ("a version above the log's level", "node", "node.joined", changed("v", json!(3))),
         ("nested without end", "node", "node.joined", deep.into_bytes()),
         ("as long as the server allows", "node", "node.joined", vec![b'x'; 1_048_000]),
         ("headers that look like the server's", "node", "node.left", b"{}".to_vec()),
@@ -112,11 +117,8 @@ async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
     );
     row("an entry that no schema knows, or on the wrong subject", poisons.len(), &result);
 
-    // What is newer is another matter: nobody may go on as if they had read it.
-    let node = identity(&system, "node").await;
-    let newer = json!({"v": 2, "people": [VISITOR]}).to_string().into_bytes();
-    let seq = publish(&node, "node.joined", HeaderMap::new(), newer).await;
-    let reason = format!("entry {seq} is of version 2, which this program can't read: upgrade it");
+    // What raises the level is another matter: nobody may go on as if they knew its rules.
+    let (seq, reason) = raise_level(&system, "demo").await;
     wait_until("projector and admission halt", || {
         let halted = format!("halted queue=demo seq={} reason={reason}", seq - 1);
         system.logs().matches(&halted).count() == 2
@@ -129,7 +131,7 @@ async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
     let (code, said) = system.run(&["audit", "verify", "demo"]);
     assert!(code == 1 && said.contains(&reason), "{said}");
     row(
-        "an entry of a newer version",
+        "an entry that raises the log to a level that nobody knows",
         1,
         "projector, admission and audit halt, and say at which entry and why",
     );

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::by_hand::seated;
+use crate::by_hand::{opened, seated};
 use crate::projector::{Folder, Projector, truth};
 use crate::row::{row, times};
 use crate::world::{World, put};
@@ -97,9 +97,7 @@ impl Stores {
         let world = World::new().await;
         let folder = Folder::new("store");
         let (node, admission) = (world.raw("node").await, world.raw("admission").await);
-        let open =
-            json!({"v": 1, "prev": 0, "basis": 0, "facts": [{"by": "ops", "state": "open"}]});
-        put(&admission, "admission.configured", &[], open.to_string()).await;
+        put(&admission, "admission.configured", &[], opened(0)).await;
         for thousand in 0..3 {
             put(&node, "node.joined", &[], seated(thousand * VISITORS, VISITORS)).await;
         }

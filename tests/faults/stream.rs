@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use serde_json::{Value, json};
 
-use crate::by_hand::{identity, put_in, seated};
+use crate::by_hand::{identity, opened, put_in, seated};
 use crate::projector::{Folder, Projector, truth};
 use crate::row::{row, times};
 use crate::store::copy;
@@ -92,12 +92,11 @@ async fn a_stream_that_is_made_anew_is_not_followed_and_takes_nobody_in() {
 async fn grown_and_decided_for(system: &System, queue: &str) -> usize {
     let auditor = identity(system, "auditor").await;
     let made = stored(&auditor, queue).await;
-    let prev = made.last().map_or(0, |entry| entry.seq);
+    let basis = made.last().map_or(0, |entry| entry.seq);
     let fence = made.iter().find(|entry| entry.subject.contains(".admission."));
     assert!(fence.is_none(), "admission decided in another stream");
-    let open = json!({"v": 1, "prev": 0, "basis": prev, "facts": [{"by": "ops", "state": "open"}]});
     let admission = identity(system, "admission").await;
-    put_in(&admission, queue, "admission.configured", open.to_string()).await.unwrap();
+    put_in(&admission, queue, "admission.configured", opened(basis)).await.unwrap();
     let node = identity(system, "node").await;
     for number in 0..50 {
         put_in(&node, queue, "node.joined", seated(number, 1)).await.unwrap();

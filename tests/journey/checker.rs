@@ -65,9 +65,11 @@ pub struct Story {
 pub fn retell(entries: &[Entry]) -> Story {
     let mut story = Story::default();
     let mut sockets: BTreeMap<String, Vec<(u64, Option<String>)>> = BTreeMap::new();
+    let mut last: BTreeMap<String, Came> = BTreeMap::new();
     let mut done: BTreeSet<String> = BTreeSet::new();
     for entry in entries {
-        let facts = entry.body["facts"].as_array().unwrap();
+        // One that raises the level has none.
+        let facts = entry.body["facts"].as_array().map_or(&[][..], Vec::as_slice);
         let node = entry.body["node"].as_str().unwrap_or_default();
         if entry.kind == "admitted" {
             let let_in: Vec<String> = facts.iter().map(visitor).collect();
@@ -80,9 +82,12 @@ pub fn retell(entries: &[Entry]) -> Story {
             match entry.kind.as_str() {
                 "joined" if !sockets.contains_key(&who) => {
                     story.joined.push(who.clone());
+                    last.insert(who.clone(), Came::by(entry, fact));
                     sockets.insert(who, vec![(entry.seq, Some(socket))]);
                 }
-                "reconnected" => sockets.get_mut(&who).unwrap().push((entry.seq, Some(socket))),
+                "reconnected" if last.get_mut(&who).unwrap().is_followed_by(entry, fact) => {
+                    sockets.get_mut(&who).unwrap().push((entry.seq, Some(socket)));
+                }
                 "disconnected" => {
                     let on = sockets.get_mut(&who).unwrap();
                     if on.last().unwrap().1.as_ref() == Some(&socket) {
@@ -101,6 +106,11 @@ pub fn retell(entries: &[Entry]) -> Story {
                     story.admitted.push(who.clone());
                     done.insert(who);
                 }
+                // They never saw it, and wait again.
+                "released" if fact["reason"] == "missed" => {
+                    story.admitted.retain(|other| *other != who);
+                    done.remove(&who);
+                }
                 "redeemed" => story.redeemed.push(fact["jti"].as_str().unwrap().to_owned()),
                 "left" | "expired" | "removed" => drop(done.insert(who)),
                 _ => {}
@@ -108,6 +118,34 @@ pub fn retell(entries: &[Entry]) -> Story {
         }
     }
     story
+}
+
+/// How somebody came last: by which entry, and on which of the sockets that their client opened.
+struct Came {
+    seq: u64,
+    opened: Option<u64>,
+}
+
+impl Came {
+    fn by(entry: &Entry, fact: &Value) -> Self {
+        Self { seq: entry.seq, opened: fact["opened"].as_u64() }
+    }
+
+    /// Whether they are where this fact of a `reconnected` entry says, and so come by it; or a socket that
+    /// was opened later has their place, or the node that says so had not heard where they came since.
+    fn is_followed_by(&mut self, entry: &Entry, fact: &Value) -> bool {
+        let new = Self::by(entry, fact);
+        let basis = entry.body["basis"].as_u64();
+        let counts = match (new.opened, self.opened) {
+            (Some(new), Some(before)) if new != before => new > before,
+            _ => basis.is_none_or(|basis| self.seq <= basis),
+        };
+        if counts {
+            // Where it is not said, it is not known any more.
+            *self = new;
+        }
+        counts
+    }
 }
 
 fn overtaken(

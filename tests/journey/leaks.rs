@@ -40,12 +40,12 @@ impl Secrets {
         self.add(&format!("{what}, its bytes"), uuid.as_bytes());
     }
 
-    /// A connection id, whose first half is the visitor's public name.
+    /// A connection id, of which the visitor's public name and the hand are no secret.
     pub fn add_connection_id(&mut self, text: &str) {
         self.add("connection id", text);
-        self.add("connection id, its MAC", &text[24..]);
+        self.add("connection id, its MAC", &text[30..]);
         let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
-        self.add("connection id, the bytes of its MAC", &bytes[18..]);
+        self.add("connection id, the bytes of its MAC", &bytes[22..]);
     }
 
     /// A token or a pass, which nobody may have, and neither may they its parts.

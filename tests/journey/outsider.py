@@ -91,8 +91,8 @@ class Visitor:
                 return message
 
     async def join(self):
-        self.socket = await websockets.connect(self.url)
-        await self.say(type="JOIN", joinKey=str(uuid.uuid4()))
+        self.socket, self.opened = await websockets.connect(self.url), 1
+        await self.say(type="JOIN", joinKey=str(uuid.uuid4()), opened=self.opened)
         self.connection = (await self.hear("JOINED"))["connectionId"]
         self.name = visitor_of(self.connection)
         return self
@@ -101,9 +101,9 @@ class Visitor:
         await self.socket.close()
 
     async def come_back(self):
-        self.socket = await websockets.connect(self.url)
-        await self.say(type="RECONNECT", connectionId=self.connection)
-        await self.hear("JOINED")
+        self.socket, self.opened = await websockets.connect(self.url), self.opened + 1
+        await self.say(type="RECONNECT", connectionId=self.connection, opened=self.opened)
+        check("the place knows the socket", (await self.hear("JOINED"))["payload"]["opened"], self.opened)
 
 
 async def read_stream(auditor, queue):
@@ -195,6 +195,9 @@ async def throng(ready, folder):
     operate("the policy is another", 200, "PUT", "",
             {"rate_per_minute": 6000, "max_inside": 3, "token_seconds": 600, "title": "Ünïcode 🎟"})
     operate("and stays so", 200, "GET", "/stats")
+    operate("the log is at the level that all can read", 200, "POST", "/upgrade")
+    operate("nobody can read a higher one", 409, "POST", "/upgrade", {"level": 3})
+    operate("and there is no way down", 409, "POST", "/upgrade", {"level": 1})
     operate("the operator closes it", 200, "POST", "/close", {"reason": "früh"})
     operate("there is nothing to resume in a closed one", 409, "POST", "/resume")
     operate("the operator opens it again", 200, "POST", "/open")
@@ -229,17 +232,19 @@ async def forge(folder, queue, victim):
     node, stranger = str(uuid.uuid4()), str(uuid.uuid4())
     joined = f'"node":"{node}","facts":[{{"visitor":"{stranger}","socket":1}}]'
     for kind, payload in [
-        ("joined", '{"v":1,"v":1,' + joined + "}"),
-        ("joined", '{"v":1,"shard":7,' + joined + "}"),
-        ("joined", '{"v":1,' + joined),
-        ("joined", b'{"v":1,"node":"\xff"}'),
-        ("admitted", '{"v":1,"facts":[{"visitor":"' + stranger + '"}]}'),
-        ("joined", '{"v":1,"node":"' + node + '\\n","facts":[{"visitor":"' + stranger + '","socket":1}]}'),
-        ("left", '{"v":1,"facts":[{"visitor":"' + stranger + '"}]}'),
-        ("disconnected", '{"v":1,"node":"' + node + '","facts":[{"visitor":"' + victim + '","socket":1}]}'),
-        ("joined", ' {\n"v": 1.0, ' + joined.replace("1}", "90071992547409896e-1}") + "} "),
+        ("joined", '{"v":2,"v":2,' + joined + "}"),
         ("joined", '{"v":1,' + joined + "}"),
-        ("left", '{"v":1,"facts":[{"visitor":"' + stranger + '"},{"visitor":"' + stranger + '"}]}'),
+        ("joined", '{"v":3,' + joined + "}"),
+        ("joined", '{"v":2,"shard":7,' + joined + "}"),
+        ("joined", '{"v":2,' + joined),
+        ("joined", b'{"v":2,"node":"\xff"}'),
+        ("admitted", '{"v":2,"facts":[{"visitor":"' + stranger + '"}]}'),
+        ("joined", '{"v":2,"node":"' + node + '\\n","facts":[{"visitor":"' + stranger + '","socket":1}]}'),
+        ("left", '{"v":2,"facts":[{"visitor":"' + stranger + '"}]}'),
+        ("disconnected", '{"v":2,"node":"' + node + '","facts":[{"visitor":"' + victim + '","socket":1}]}'),
+        ("joined", ' {\n"v": 2.0, ' + joined.replace("1}", "90071992547409896e-1}") + "} "),
+        ("joined", '{"v":2,' + joined + "}"),
+        ("left", '{"v":2,"facts":[{"visitor":"' + stranger + '"},{"visitor":"' + stranger + '"}]}'),
     ]:
         subject = f"anteroom.log.{queue}.node.{kind}"
         payload = payload if isinstance(payload, bytes) else payload.encode()

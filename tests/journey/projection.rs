@@ -3,18 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::checker::read;
+use crate::raise::raise_level;
 use crate::system::{System, get, wait_until};
 use crate::visitor::{Visitor, connection_id, key, name};
-
-async fn write_as_node(system: &System, subject: &str, payload: &'static str) {
-    let url = std::fs::read_to_string(system.dir.join("run/nats-node.url")).unwrap();
-    let url: async_nats::ServerAddr = url.trim().parse().unwrap();
-    let options = async_nats::ConnectOptions::new()
-        .user_and_password(url.username().unwrap().to_owned(), url.password().unwrap().to_owned());
-    let client = options.connect(url).await.unwrap();
-    client.request(subject.to_owned(), payload.into()).await.unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_projection_made_anew_is_the_same_with_a_projector_and_without() {
@@ -58,16 +49,14 @@ async fn a_projection_made_anew_is_the_same_with_a_projector_and_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_of_a_newer_version_halts_its_queue_loudly_and_no_other() {
+async fn an_entry_that_raises_the_level_halts_its_queue_loudly_and_no_other() {
     let system = System::start("halt");
     system.queue("line", &json!({"rate_per_minute": 1}));
     let mut first = Visitor::join(&system.socket(0, "line"), &key()).await;
     first.until("ADMITTED").await;
     let mut ann = Visitor::join(&system.socket(0, "line"), &key()).await;
     ann.until("QUEUE_UPDATE").await;
-    write_as_node(&system, "anteroom.log.line.node.joined", r#"{"v":2,"seats":[]}"#).await;
-    let halted = read_raw_sequence(&system).await;
-    let why = format!("entry {halted} is of version 2");
+    let (halted, why) = raise_level(&system, "line").await;
     let ready = || get(&format!("{}/readyz", system.node(0)));
     let mut said = (0, Value::Null);
     wait_until("the node is not ready", || {
@@ -92,9 +81,4 @@ async fn an_entry_of_a_newer_version_halts_its_queue_loudly_and_no_other() {
     bob.until("ADMITTED").await;
     // Whoever waits in the other is told that the number may be old.
     while ann.until("QUEUE_UPDATE").await["payload"]["stale"] != true {}
-}
-
-/// The last sequence of the queue's stream.
-async fn read_raw_sequence(system: &System) -> u64 {
-    read(system, "line").await.last().unwrap().seq
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -53,7 +56,11 @@ async fn no_secret_is_written_but_where_it_is_kept() {
     let pause = format!("/admin/queues/{SHUT}/pause");
     assert_eq!(system.operate("POST", &pause, &json!({})).0, 200);
     let heard = listen(&system).await;
-    let mut run = Run { system: &system, secrets: kept(&system), said: String::new() };
+    let mut secrets = kept(&system);
+    for queue in [OPEN, SHUT, "demo"] {
+        secrets.add(&format!("secret of {queue}"), queue_secret(&system, queue).await);
+    }
+    let mut run = Run { system: &system, secrets, said: String::new() };
 
     run.wait_and_leave().await;
     let public = run.enter_in_every_way().await;
@@ -124,6 +131,29 @@ fn kept(system: &System) -> Secrets {
     secrets
 }
 
+/// The secret of a queue, from its stream, unwrapped without the program's own code.
+async fn queue_secret(system: &System, queue: &str) -> Vec<u8> {
+    let info = format!("$JS.API.STREAM.INFO.ANTEROOM_{queue}");
+    let info = client(system, "auditor").await.request(info, "".into()).await.unwrap();
+    let info: Value = serde_json::from_slice(&info.payload).unwrap();
+    let wrapped = info["config"]["metadata"]["anteroom-secret"].as_str().unwrap();
+    let (id, sealed) = wrapped.split_once(':').unwrap();
+    let id = uuid::Uuid::parse_str(id).unwrap();
+    let mut sealed = URL_SAFE_NO_PAD.decode(sealed).unwrap();
+    let mut ours = sealed.split_off(NONCE_LEN);
+
+    let file = std::fs::read_to_string(system.dir.join("keys/installation")).unwrap();
+    let installation: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(&file[at..at + 2], 16).unwrap()).collect();
+    let mut key = [0; 32];
+    let hkdf = hkdf::Hkdf::<sha2::Sha256>::new(None, &installation);
+    hkdf.expand(b"anteroom installation 2", &mut key).unwrap();
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
+    let nonce = Nonce::try_assume_unique_for_key(&sealed).unwrap();
+    let bound = [b"anteroom queue secret 2\0", queue.as_bytes(), b"\0", id.as_bytes()].concat();
+    key.open_in_place(nonce, Aad::from(bound), &mut ours).unwrap().to_vec()
+}
+
 /// One who was let in: their public name and their token.
 struct Guest {
     name: String,
@@ -188,7 +218,7 @@ impl Run<'_> {
             back.until("QUEUE_UPDATE").await;
         }
         let join_key = self.key("join key");
-        let (head, mac) = id.split_at(24);
+        let (head, mac) = id.split_at(30);
         let forged = format!("{head}{}", mac.chars().rev().collect::<String>());
         for bad in [
             format!(r#"{{"type":"RECONNECT","connectionId":"{id}""#),
@@ -448,7 +478,8 @@ fn assert_seen(places: &Places, public: &[String]) {
         ("the counts", b"anteroom_sockets".as_slice()),
         ("the command line", b"--nats-file"),
         ("anteroom.beat.node.", b"anteroom_sockets"),
-        ("anteroom.beat.admission.", b""),
+        ("anteroom.beat.admission.", b"level"),
+        ("anteroom.beat.projector.", b"level"),
         ("anteroom.feed.", b""),
         ("anteroom.stored.", visitor),
         ("the log of vault", visitor),

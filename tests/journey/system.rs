@@ -7,11 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ports::free_port;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_anteroom");
 /// What `up` and those beside it write, by who does.
 const LOGS: [&str; 4] = ["up", "node", "projector", "admission"];
 
@@ -21,6 +21,8 @@ pub struct System {
     pub by: Vec<String>,
     /// What `up` is told besides where it is.
     pub settings: Vec<String>,
+    /// The program that runs beside `up`.
+    pub program_beside: PathBuf,
     /// What the environment of those beside `up` has besides ours.
     pub environment: Vec<(&'static str, String)>,
     up: Option<Child>,
@@ -38,6 +40,35 @@ impl System {
         system
     }
 
+    /// Starts a node, a projector and a worker against a log elsewhere, each by its address there. There
+    /// is no `up`, nor a first one of any role: they are the second ones of a folder like that of an `up`.
+    pub fn start_at(name: &str, replicas: u8, address: impl Fn(&str) -> String) -> Self {
+        let mut system = Self::prepare(name);
+        system.environment.push(("ANTEROOM_REPLICAS", replicas.to_string()));
+        let token = uuid::Uuid::new_v4().to_string();
+        let hex = || [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string()).concat();
+        for (file, text) in [
+            ("keys/mac", hex()),
+            ("keys/installation", hex()),
+            ("keys/signing.pem", anteroom::admission::signer::generate().unwrap()),
+            ("operator-token", token.clone()),
+        ] {
+            system.write(file, &text);
+        }
+        for role in ["node", "projector", "admission", "auditor"] {
+            system.write(&format!("run/nats-{role}.url"), &address(role));
+        }
+        system.ready = json!({
+            "operator": system.operator(1),
+            "operatorToken": token,
+            "auditor": address("auditor"),
+        });
+        system.second_projector();
+        system.second_admission();
+        system.second_node();
+        system
+    }
+
     /// Finds a folder and ports, and starts nothing yet.
     pub fn prepare(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -48,7 +79,8 @@ impl System {
         let ports = [free_port(), free_port(), free_port(), free_port(), free_port()];
         let (by, settings, environment) = (Vec::new(), Vec::new(), Vec::new());
         let (beside, ready) = (BTreeMap::new(), Value::Null);
-        Self { dir, by, settings, environment, up: None, beside, ports, ready }
+        let program_beside = PROGRAM.into();
+        Self { dir, by, settings, program_beside, environment, up: None, beside, ports, ready }
     }
 
     /// Starts `up` on the folder, for the first time or again.
@@ -77,8 +109,13 @@ impl System {
     /// Starts a second node, as a role of its own against the same log; again where it has ended.
     pub fn second_node(&mut self) {
         let listen = format!("127.0.0.1:{}", self.ports[3]);
-        let mac = self.file("keys/mac");
-        self.begin_beside("node", &["--listen", &listen, "--mac-key-file", &mac]);
+        let [mac, installation] = ["keys/mac", "keys/installation"].map(|name| self.file(name));
+        let arguments = [
+            ["--listen", &listen],
+            ["--mac-key-file", &mac],
+            ["--installation-key-file", &installation],
+        ];
+        self.begin_beside("node", arguments.as_flattened());
         let address = self.node(1);
         wait_until("the second node is ready", || get(&format!("{address}/readyz")).0 == 200);
     }
@@ -99,9 +136,10 @@ impl System {
     /// The same with a file of signing keys of its own.
     pub fn second_admission_with(&mut self, key: &str) {
         let listen = format!("127.0.0.1:{}", self.ports[4]);
-        let token = self.token_file();
+        let (token, installation) = (self.token_file(), self.file("keys/installation"));
         let arguments = [
             ["--operator-listen", &listen],
+            ["--installation-key-file", &installation],
             ["--signing-key-file", key],
             ["--operator-token-file", &token],
         ];
@@ -111,7 +149,7 @@ impl System {
     }
 
     fn begin_beside(&mut self, role: &'static str, arguments: &[&str]) {
-        let child = Command::new(PROGRAM)
+        let child = Command::new(&self.program_beside)
             .args([role, "--nats-file", &self.file(&format!("run/nats-{role}.url"))])
             .args(arguments)
             .envs(self.environment.iter().cloned())
@@ -136,6 +174,12 @@ impl System {
     /// Waits until the second one of a role has ended: how.
     pub fn ended_beside(&mut self, role: &str) -> ExitStatus {
         self.beside.remove(role).unwrap().wait().unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let file = self.dir.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
     }
 
     fn file(&self, name: &str) -> String {
@@ -232,7 +276,12 @@ impl System {
 
     /// Runs the program itself.
     pub fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let output = Command::new(PROGRAM)
+        self.run_program(Path::new(PROGRAM), arguments)
+    }
+
+    /// Runs another program on the folder.
+    pub fn run_program(&self, program: &Path, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(program)
             .args(arguments)
             .args(["--dir", self.dir.to_str().unwrap()])
             .output()

@@ -52,17 +52,16 @@ def out_of_order(records):
     joining, as far as the entry's writer had read."""
     line, unread, wrong = Line(), collections.deque(), 0
     for seq, _, kind, data in records:
-        if "basis" not in data:
+        if "prev" not in data:
             unread.append((seq, kind, data))
             continue
         # The writer has read every decision, each being fenced on the one before it.
         while unread and unread[0][0] <= data["basis"]:
-            _, *entry = unread.popleft()
-            line.apply(*entry)
+            line.apply(*unread.popleft())
         if kind == "admitted":
             let_in = [fact["visitor"] for fact in data["facts"]]
             wrong += let_in != line.first_present(len(let_in))
-        line.apply(kind, data)
+        line.apply(seq, kind, data)
     return wrong
 
 
@@ -70,34 +69,38 @@ class Line:
     """Who waits, in order of joining, each with the socket on which they were last; and who is there."""
 
     def __init__(self):
-        self.waiting, self.present, self.ever = {}, set(), set()
+        self.waiting, self.present = {}, set()
+        # Everyone who ever joined, and the last entry by which they came.
+        self.came = {}
 
     def first_present(self, count):
         present = (visitor for visitor in self.waiting if visitor in self.present)
         return list(itertools.islice(present, count))
 
-    def apply(self, kind, data):
+    def apply(self, seq, kind, data):
         if kind == "node_lost":
             lost = {fact["node"] for fact in data["facts"]}
             self.present -= {visitor for visitor in self.present if self.waiting[visitor][0] in lost}
             return
-        for fact in data["facts"]:
+        for fact in data.get("facts", []):
             visitor = fact.get("visitor")
             socket = (data.get("node"), fact.get("socket"))
-            if kind == "joined" and visitor not in self.ever:
-                self.ever.add(visitor)
-                self.be_at(visitor, socket)
+            if kind == "joined" and visitor not in self.came:
+                self.be_at(visitor, socket, seq)
             elif kind == "reconnected" and visitor in self.waiting:
-                self.be_at(visitor, socket)
+                # A node that says who is there did not know of those who have come elsewhere since.
+                if self.came[visitor] <= data.get("basis", seq):
+                    self.be_at(visitor, socket, seq)
             elif kind == "disconnected" and self.waiting.get(visitor) == socket:
                 self.present.discard(visitor)
             elif kind in ["admitted", "left", "expired", "removed"]:
                 self.waiting.pop(visitor, None)
                 self.present.discard(visitor)
 
-    def be_at(self, visitor, socket):
+    def be_at(self, visitor, socket, seq):
         # Who is in the line already keeps their place in it.
         self.waiting[visitor] = socket
+        self.came[visitor] = seq
         self.present.add(visitor)
 
 
@@ -108,7 +111,11 @@ def check():
     gone = [(2, 0, "disconnected", {"node": "n", "facts": [{"visitor": 0, "socket": 0}]})]
 
     def admitted(seq, at, basis, *visitors):
-        return [(seq, at, "admitted", {"basis": basis, "facts": [{"visitor": v} for v in visitors]})]
+        facts = [{"visitor": v} for v in visitors]
+        return [(seq, at, "admitted", {"prev": 0, "basis": basis, "facts": facts})]
+
+    def back(basis):
+        return [(3, 0, "reconnected", {"node": "o", "facts": [{"visitor": 0, "socket": 0}], **basis})]
 
     def found(*parts):
         came = judged(sum(parts, []), 60)
@@ -124,6 +131,9 @@ def check():
         (found(joined, gone, admitted(3, 0, 1, 0)), (0, 0, 0)),
         (found(joined, gone, admitted(3, 0, 2, 0)), (0, 0, 1)),
         (found(joined, gone, admitted(3, 0, 2, 1)), (0, 0, 0)),
+        (found(joined, gone, back({}), admitted(4, 0, 3, 0)), (0, 0, 0)),
+        (found(joined, gone, back({"basis": 2}), admitted(4, 0, 3, 0)), (0, 0, 0)),
+        (found(joined, gone, back({"basis": 0}), admitted(4, 0, 3, 0)), (0, 0, 1)),
     ]
     for number, (counted, expected) in enumerate(cases):
         if counted != expected:

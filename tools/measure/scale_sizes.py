@@ -50,8 +50,8 @@ def text(value):
 
 def entry_bytes(facts):
     """An entry of so many joins, as a message of the stream."""
-    fact = text({"visitor": UUID, "socket": 123_456}) + 1
-    head = text({"v": 1, "node": UUID, "facts": []})
+    fact = text({"visitor": UUID, "socket": 123_456, "opened": 1}) + 1
+    head = text({"v": 2, "node": UUID, "facts": []})
     return RECORD_BYTES + len(SUBJECT) + head + facts * fact - 1
 
 
@@ -60,7 +60,7 @@ LIFE_FACTS = 4
 LIFE_BYTES = sum(
     text(fact) + 1
     for fact in [
-        {"visitor": UUID, "socket": 123_456},
+        {"visitor": UUID, "socket": 123_456, "opened": 1},
         {"visitor": UUID, "jti": UUID, "kid": KID, "seconds": 120},
         {"visitor": UUID, "jti": UUID, "kid": KID, "seconds": 1_800},
         {"visitor": UUID, "jti": UUID, "reason": "session_over", "by": "schedule"},
@@ -87,13 +87,13 @@ def head_bytes(people):
 
 
 def delta_bytes(people, facts):
-    """An entry of joins in the feed: two sequences, the joins, and seven things that are not there."""
-    return 2 * varint(people) + 1 + varint(people) + varint(facts) + 1 + 7
+    """An entry of joins in the feed: two sequences, the joins, and eight things that are not there."""
+    return 2 * varint(people) + 1 + varint(people) + varint(facts) + 1 + 8
 
 
 def came_bytes(people, facts):
-    """An entry of those who come back: node, time, and the ticket of each."""
-    return 2 * varint(people) + 1 + 1 + 16 + 9 + varint(facts) + facts * varint(people) + 6
+    """An entry of those who come back: node, and the ticket and the socket's number of each."""
+    return 2 * varint(people) + 1 + 1 + 16 + varint(facts) + 2 * facts * varint(people) + 7
 
 
 def snapshot_bytes(waiting):

@@ -45,6 +45,7 @@ class System:
     def start_node(self, number):
         address = f"{LOCAL}:{free_port()}"
         args = ["node", "--listen", address, "--mac-key-file", self.path("keys", "mac")]
+        args += ["--installation-key-file", self.path("keys", "installation")]
         self.start(f"node {number}", args, "node")
         self.apis.append(f"http://{address}")
         self.wait(f"node {number} is ready", lambda: status(f"http://{address}/readyz") == 200)

@@ -44,6 +44,7 @@ class Workers:
     def start(self, number):
         path = self.system.path
         args = ["admission", "--operator-listen", self.addresses[number]]
+        args += ["--installation-key-file", path("keys", "installation")]
         args += ["--signing-key-file", path("keys", "signing.pem")]
         args += ["--operator-token-file", path("operator-token")]
         environment = os.environ | self.environments[number]

@@ -4,13 +4,15 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use anteroom::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, PublicKey, Redeemed,
-    ReleaseReason, Released, Seated, Seq, Setting, State, Ticket, VisitorId,
+    Admitted, At, Configured, Decision, Disconnected, Entry, Facts, Join, Joined, Jti, Left,
+    Millis, NodeId, PublicKey, Reconnected, Redeemed, ReleaseReason, Released, Return, Seq,
+    Setting, State, Ticket, VisitorId, WorkerId,
 };
-use anteroom::queue::line::Line;
+use anteroom::queue::line::{Line, Place};
 use anteroom::queue::policy::Policy;
 
 const NODES: u8 = 4;
+const WORKER: WorkerId = WorkerId([9; 16]);
 const KEY: &str = "2026-01";
 const TOKEN_SECONDS: u32 = 120;
 const PASS_SECONDS: u32 = 1_800;
@@ -102,12 +104,14 @@ impl Crowd {
             Act::Join => {
                 let first = self.people();
                 let last = first + u32::try_from(count).unwrap_or(0);
-                let visitors = (first..last).map(|number| (visitor(number), u64::from(number)));
-                Entry::Joined(Seated { node: here, visitors: visitors.collect() })
+                let join =
+                    |number| Join { opened: 1, ..Join::plain(visitor(number), number.into()) };
+                Entry::Joined(Joined { node: here, visitors: (first..last).map(join).collect() })
             }
             Act::Leave => {
                 let who = self.some(count, |line, ticket| line.waiting().contains(ticket));
-                Entry::Left(self.visitors(&who))
+                let left = |visitor| Left { visitor, hand: 0 };
+                Entry::Left(self.visitors(&who).map(left).collect())
             }
             Act::Go => {
                 let index = self.line.nodes().find(here);
@@ -116,15 +120,19 @@ impl Crowd {
                     is_here && line.present().contains(ticket)
                 });
                 self.absent.extend(&who);
-                let socket = |ticket| self.line.place(ticket).map_or(0, |place| place.socket);
-                let numbers: Vec<u64> = who.iter().map(|ticket| socket(*ticket)).collect();
-                self.seated(Entry::Disconnected, here, &who, &numbers)
+                let places = who.iter().filter_map(|ticket| self.line.place(*ticket));
+                let visitors = places.map(|place| (place.visitor, place.socket)).collect();
+                Entry::Disconnected(Disconnected { node: here, visitors })
             }
             Act::ComeBack => {
                 let who = self.absent(count);
-                let numbers: Vec<u64> =
-                    (0..who.len() as u64).map(|n| n << 32 | self.entries).collect();
-                self.seated(Entry::Reconnected, here, &who, &numbers)
+                let places = who.iter().filter_map(|ticket| self.line.place(*ticket));
+                let back = |(n, place): (u64, &Place)| {
+                    let back = Return::plain(place.visitor, n << 32 | self.entries);
+                    Return { opened: place.opened + 1, ..back }
+                };
+                let visitors = (0..).zip(places).map(back).collect();
+                Entry::Reconnected(Reconnected { node: here, basis: None, visitors })
             }
             Act::Admit => {
                 let who: Vec<Ticket> = self.line.present().iter().take(count).collect();
@@ -160,7 +168,8 @@ impl Crowd {
 
     fn decided(&self, facts: Facts) -> Entry {
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
-        Entry::Decided(Decision { prev, basis, facts })
+        let now = Millis::from(At(self.time()));
+        Entry::Decided(Decision { prev, basis, now, worker: WORKER, facts })
     }
 
     fn released(&self, who: Vec<Ticket>) -> Entry {
@@ -172,19 +181,8 @@ impl Crowd {
         self.decided(Facts::Released(facts.collect()))
     }
 
-    fn seated(
-        &self,
-        entry: impl FnOnce(Seated) -> Entry,
-        node: NodeId,
-        who: &[Ticket],
-        numbers: &[u64],
-    ) -> Entry {
-        let visitors = self.visitors(who).into_iter().zip(numbers.iter().copied());
-        entry(Seated { node, visitors: visitors.collect() })
-    }
-
-    fn visitors(&self, tickets: &[Ticket]) -> Vec<VisitorId> {
-        tickets.iter().filter_map(|ticket| Some(self.line.place(*ticket)?.visitor)).collect()
+    fn visitors(&self, tickets: &[Ticket]) -> impl Iterator<Item = VisitorId> {
+        tickets.iter().filter_map(|ticket| Some(self.line.place(*ticket)?.visitor))
     }
 
     fn people(&self) -> u32 {

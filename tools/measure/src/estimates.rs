@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anteroom::audit::export::ExportReader;
 use anteroom::log::subjects::QueueId;
-use anteroom::queue::event::{At, Entry};
+use anteroom::queue::event::{At, Entry, Level};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
@@ -70,8 +70,9 @@ fn history(file: &Path, queue: &QueueId) -> anyhow::Result<Vec<(At, Entry)>> {
     let mut export = ExportReader::open(file)?;
     let mut history = Vec::new();
     while let Some(record) = export.next(queue)? {
-        let (entry, _) = record.read(queue).map_err(|halt| anyhow!("{halt}"))?;
-        history.push((record.stored, entry));
+        let written = record.read(queue, Level::NEWEST).map_err(|halt| anyhow!("{halt}"))?;
+        let (entry, _) = written.at_level(Level::FIRST);
+        history.push((record.stored, entry.clone()));
     }
     Ok(history)
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::crowd::{Act, Crowd};
 use crate::fill::Writer;
-use crate::{STREAM_BYTES_MAX, connect};
+use crate::{NO_SECRET, STREAM_BYTES_MAX, connect};
 
 /// So often everyone's entries of one round are written.
 const ROUND_EVERY: Duration = Duration::from_millis(20);
@@ -119,7 +119,8 @@ struct Heard {
 impl Moving {
     async fn begin(operator: &Log, node: &Log, url: &str, people: usize) -> anyhow::Result<Self> {
         let queue = QueueId::parse(&format!("of-{people}")).context("no queue's name")?;
-        operator.create_stream(&queue, Limits { max_bytes: STREAM_BYTES_MAX, replicas: 1 }).await?;
+        let limits = Limits { max_bytes: STREAM_BYTES_MAX, replicas: 1 };
+        operator.create_stream(&queue, limits, NO_SECRET).await?;
         let mut writer = Writer::connect(url, &queue).await?;
         let mut crowd = Crowd::default();
         writer.write(&mut crowd, Act::Open, 1).await?;

@@ -1,11 +1,12 @@
 //! A log of so many people, written as fast as the server takes it and the policy lets people in.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anteroom::log::connection::Log;
 use anteroom::log::stream::Limits;
 use anteroom::log::subjects::{self, QueueId};
+use anteroom::queue::event::{Entry, Level, Millis};
 use anteroom::wire;
 use anyhow::{Context as _, ensure};
 use async_nats::{Client, ConnectOptions, ServerAddr, Subscriber};
@@ -13,8 +14,8 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::STREAM_BYTES_MAX;
 use crate::crowd::{Act, Crowd, RATE_PER_MINUTE};
+use crate::{NO_SECRET, STREAM_BYTES_MAX};
 
 /// Entries that are on their way to the server.
 const IN_FLIGHT_MAX: usize = 1_000;
@@ -56,7 +57,7 @@ pub(crate) async fn fill(
 ) -> anyhow::Result<Value> {
     let begun = Instant::now();
     let limits = Limits { max_bytes: STREAM_BYTES_MAX, replicas: 1 };
-    log.create_stream(queue, limits).await?;
+    log.create_stream(queue, limits, NO_SECRET).await?;
     let mut writer = Writer::connect(url, queue).await?;
     let mut crowd = Crowd::default();
     let mut facts = 3;
@@ -89,6 +90,11 @@ pub(crate) async fn fill(
         "bytes": info.bytes,
         "seconds": begun.elapsed().as_secs_f64(),
     }))
+}
+
+fn wall_clock() -> anyhow::Result<Millis> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(Millis(u64::try_from(now.as_millis())?))
 }
 
 /// One connection keeps the order of what it is given, so the sequences are known beforehand.
@@ -126,8 +132,13 @@ impl Writer {
         if act == Act::Admit {
             self.wait_for_turn(count).await?;
         }
-        let entry = crowd.act(act, count);
-        let (writer, kind, payload) = wire::event::write(&entry).context("can't be written")?;
+        let mut entry = crowd.act(act, count);
+        if let Entry::Decided(decision) = &mut entry {
+            // The log has the machine's time, unlike the fold of the crowd.
+            decision.now = wall_clock()?;
+        }
+        let (writer, kind, payload) =
+            wire::event::write(&entry, Level::FIRST).context("can't be written")?;
         let subject = subjects::log(&self.queue, writer, kind);
         self.client.publish_with_reply(subject, self.inbox.clone(), payload.into()).await?;
         self.sent += 1;

@@ -12,7 +12,7 @@ use anteroom::log::append::{Appender, NodeFact};
 use anteroom::log::connection::Log;
 use anteroom::log::stream::Limits;
 use anteroom::log::subjects::QueueId;
-use anteroom::queue::event::Socket;
+use anteroom::queue::event::Join;
 use anteroom::shutdown::Shutdown;
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::crowd::visitor;
 use crate::redis::Redis;
-use crate::{STREAM_BYTES_MAX, connect};
+use crate::{NO_SECRET, STREAM_BYTES_MAX, connect};
 
 /// So long they join before they are counted: connections, threads and files are warm then.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -49,7 +49,8 @@ pub(crate) async fn into_log(
     queue: &QueueId,
     rush: Rush,
 ) -> anyhow::Result<Value> {
-    operator.create_stream(queue, Limits { max_bytes: STREAM_BYTES_MAX, replicas: 1 }).await?;
+    let limits = Limits { max_bytes: STREAM_BYTES_MAX, replicas: 1 };
+    operator.create_stream(queue, limits, NO_SECRET).await?;
     let mut logs = Vec::new();
     for _ in 0..rush.writers {
         logs.push(connect(node_url).await?);
@@ -80,9 +81,9 @@ async fn keep_appending(
     while !window.is_over() {
         while under_way.len() < in_the_air {
             let number = people.next(1).start;
-            let socket = Socket { node, number: u64::from(number) };
+            let join = Join::plain(visitor(number), u64::from(number));
             let sent = Instant::now();
-            let join = appender.append(NodeFact::Joined(visitor(number), socket))?;
+            let join = appender.append(NodeFact::Joined(node, join))?;
             under_way.push_back((sent, join));
         }
         let (sent, mut join) = under_way.pop_front().context("nobody joins")?;

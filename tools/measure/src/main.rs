@@ -27,6 +27,7 @@ mod site;
 
 use anteroom::log::connection::Log;
 use anteroom::log::subjects::QueueId;
+use anteroom::queue::event::Level;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use std::time::Duration;
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Roomy: what is measured is no full log.
 const STREAM_BYTES_MAX: i64 = 8 << 30;
+/// What its streams have as their secret: no node puts anybody in line there.
+const NO_SECRET: &str = "none";
 
 #[derive(Parser)]
 struct Cli {
@@ -158,7 +161,7 @@ impl AtQueue {
 }
 
 async fn connect(url: &str) -> anyhow::Result<Log> {
-    let log = Log::connect(url, "anteroom-measure").await?;
+    let log = Log::connect(url, "anteroom-measure", Level::NEWEST).await?;
     ensure!(log.connected_within(CONNECT_WAIT_MAX).await, "the log can't be reached");
     Ok(log)
 }

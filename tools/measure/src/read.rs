@@ -6,7 +6,7 @@ use anteroom::log::connection::Log;
 use anteroom::log::subjects::QueueId;
 use anteroom::log::tail::{self, Decoded, Heard};
 use anteroom::queue::digest::{Chain, digest, hex};
-use anteroom::queue::event::Seq;
+use anteroom::queue::event::{Level, Seq};
 use anteroom::queue::line::Line;
 use anteroom::shutdown::Shutdown;
 use anteroom::wire::ask::{PlaceAnswer, PlaceQuestion};
@@ -28,7 +28,8 @@ pub(crate) async fn read(log: &Log, queue: &QueueId) -> anyhow::Result<Value> {
     let mut read = Seq(0);
     while read < end {
         for record in records(tail.recv().await)? {
-            let (_, why) = record.read(queue)?;
+            let written = record.read(queue, Level::NEWEST)?;
+            let (_, why) = written.at_level(Level::FIRST);
             ensure!(why.is_none(), "entry {:?} is void", record.seq);
             read = record.seq;
         }
@@ -45,10 +46,11 @@ pub(crate) async fn replay(log: &Log, queue: &QueueId) -> anyhow::Result<Value> 
     let begun = Instant::now();
     let tail = tail::follow(log, queue, Seq(1), None, &shutdown);
     let (mut line, mut last) = (Line::default(), Chain::default());
-    let mut tail = tail::decode(tail, queue, last, &shutdown);
+    let mut tail = tail::decode(tail, queue, last, Level::NEWEST, &shutdown);
     while line.seq() < end {
-        for Decoded { seq, stored, chain, entry, .. } in records(tail.recv().await)? {
-            line.apply(seq, stored, &entry);
+        for Decoded { seq, stored, chain, written } in records(tail.recv().await)? {
+            let (entry, _) = written.at_level(line.level());
+            line.apply(seq, stored, entry);
             last = chain;
         }
     }

@@ -12,7 +12,7 @@ use anteroom::log::append::{Appender, NodeFact};
 use anteroom::log::connection::Log;
 use anteroom::log::subjects::QueueId;
 use anteroom::log::tail::{self, Heard};
-use anteroom::queue::event::{Seq, Socket, Ticket};
+use anteroom::queue::event::{Join, Level, Seq, Ticket};
 use anteroom::queue::line::Line;
 use anteroom::shutdown::Shutdown;
 use anyhow::{Context as _, bail, ensure};
@@ -111,12 +111,13 @@ async fn tokens(log: &Log, queue: &QueueId, load: &Load) -> anyhow::Result<Vec<S
     let shutdown = Shutdown::default();
     let mut tail = tail::follow(log, queue, Seq(1), None, &shutdown);
     let mut line = Line::default();
-    while line.grants_len() < load.people as usize {
+    while line.admitted() < load.people as usize {
         match tail.recv().await.context("the tail has ended")? {
             Heard::Records(records) => {
                 for record in records {
-                    let (entry, _) = record.read(queue)?;
-                    line.apply(record.seq, record.stored, &entry);
+                    let written = record.read(queue, Level::NEWEST)?;
+                    let (entry, _) = written.at_level(line.level());
+                    line.apply(record.seq, record.stored, entry);
                 }
             }
             Heard::Info(_) => {}
@@ -137,8 +138,8 @@ async fn join(log: &Log, queue: &QueueId, people: u32) -> anyhow::Result<()> {
     let appender = Appender::start(log, queue, &shutdown);
     let mut under_way = std::collections::VecDeque::new();
     for number in 0..people {
-        let socket = Socket { node, number: u64::from(number) };
-        under_way.push_back(appender.append(NodeFact::Joined(visitor(number), socket))?);
+        let join = Join::plain(visitor(number), u64::from(number));
+        under_way.push_back(appender.append(NodeFact::Joined(node, join))?);
         if under_way.len() >= JOINS_IN_THE_AIR {
             under_way.pop_front().context("nobody joins")?.known().await?;
         }

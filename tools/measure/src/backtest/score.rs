@@ -84,8 +84,8 @@ pub(crate) fn score(history: &[(At, Entry)]) -> Scores {
         }
     }
     scores.rises = told.rises;
-    scores.admitted = line.grants_len();
-    scores.gone = line.places().len() - line.waiting().len() as usize - line.grants_len();
+    scores.admitted = line.admitted();
+    scores.gone = line.places().len() - line.waiting().len() as usize - line.admitted();
     scores
 }
 
@@ -97,6 +97,10 @@ fn outcome(history: &[(At, Entry)]) -> (Vec<Wait>, Vec<At>) {
     for (at, entry) in history {
         let change = line.apply(Seq(line.seq().0 + 1), *at, entry);
         came.extend((0..change.joined.accepted).map(|_| *at));
+        for ticket in change.missed {
+            // Who never saw their turn waits again from here.
+            came[ticket.0 as usize] = *at;
+        }
         for ticket in change.admitted {
             let from = came[ticket.0 as usize];
             waits.push(Wait { ticket, from, to: *at });

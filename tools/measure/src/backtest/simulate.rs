@@ -6,8 +6,9 @@ use std::collections::BinaryHeap;
 
 use anteroom::queue::admit::{self, Due, Idle};
 use anteroom::queue::event::{
-    Admitted, At, Configured, Decision, Entry, Facts, Jti, NodeId, Redeemed, ReleaseReason,
-    Released, Seated, Seq, VisitorId,
+    Admitted, At, Configured, Decision, Disconnected, Entry, Facts, Join, Joined, Jti, Left,
+    Millis, NodeId, Reconnected, Redeemed, ReleaseReason, Released, Return, Seq, Setting,
+    VisitorId, WorkerId,
 };
 use anteroom::queue::line::{Line, Standing};
 
@@ -20,6 +21,7 @@ pub(super) type History = Vec<(At, Entry)>;
 /// Any time will do; that it is not 0 keeps seconds apart from instants.
 pub(super) const BEGINS: At = At(1_700_000_000_000_000_000);
 const NODE: NodeId = NodeId([7; 16]);
+const WORKER: WorkerId = WorkerId([8; 16]);
 /// A worker writes so many seconds after something is due: it has to wake up and to reach the log.
 const LATE: (f64, f64) = (0.001, 0.02);
 
@@ -100,15 +102,21 @@ impl World {
                 let what = plan.acts[number].1.clone();
                 self.decide(at, Facts::Configured(vec![Configured { by: "ops".to_owned(), what }]));
             }
-            Event::Comes(number) => self.write(at, Entry::Joined(seated(number, 0))),
+            Event::Comes(number) => {
+                let visitors = vec![Join::plain(visitor(number), 0)];
+                self.write(at, Entry::Joined(Joined { node: NODE, visitors }));
+            }
             Event::Leaves(number) if self.waits(number) => {
-                self.write(at, Entry::Left(vec![visitor(number)]));
+                self.write(at, Entry::Left(vec![Left { visitor: visitor(number), hand: 0 }]));
             }
             Event::Goes(number) if self.waits(number) => {
-                self.write(at, Entry::Disconnected(seated(number, 0)));
+                let visitors = vec![(visitor(number), 0)];
+                self.write(at, Entry::Disconnected(Disconnected { node: NODE, visitors }));
             }
             Event::Returns(number) if self.waits(number) => {
-                self.write(at, Entry::Reconnected(seated(number, 1)));
+                let visitors = vec![Return::plain(visitor(number), 1)];
+                let back = Reconnected { node: NODE, basis: None, visitors };
+                self.write(at, Entry::Reconnected(back));
             }
             Event::Enters(number) if self.standing(number) == Some(Standing::Granted) => {
                 let (visitor, jti, kid) = (visitor(number), jti(number), "k1".to_owned());
@@ -160,7 +168,14 @@ impl World {
                         }
                     }
                 }
-                Due::Nothing(Idle::Rate(due)) => return self.wake(due),
+                Due::Nothing(_) if self.line.time().is_withheld() => {
+                    if event != Event::Admission {
+                        return self.wake(at);
+                    }
+                    let (by, what) = (admit::SCHEDULE.to_owned(), Setting::Time);
+                    self.decide(at, Facts::Configured(vec![Configured { by, what }]));
+                }
+                Due::Nothing(Idle::Rate(due) | Idle::CallingRoll(due)) => return self.wake(due),
                 Due::Nothing(Idle::NotOpen | Idle::NobodyHere | Idle::Full) => return,
             }
         }
@@ -177,7 +192,8 @@ impl World {
 
     fn decide(&mut self, at: At, facts: Facts) {
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
-        self.write(at, Entry::Decided(Decision { prev, basis, facts }));
+        let now = Millis::from(at);
+        self.write(at, Entry::Decided(Decision { prev, basis, now, worker: WORKER, facts }));
     }
 
     fn write(&mut self, at: At, entry: Entry) {
@@ -192,10 +208,6 @@ impl World {
     fn standing(&self, number: usize) -> Option<Standing> {
         Some(self.line.place(self.line.ticket(visitor(number))?)?.standing)
     }
-}
-
-fn seated(number: usize, socket: u64) -> Seated {
-    Seated { node: NODE, visitors: vec![(visitor(number), socket)] }
 }
 
 fn visitor(number: usize) -> VisitorId {

@@ -312,6 +312,25 @@ mod tests {
     }
 
     #[test]
+    fn who_was_here_by_the_log_and_is_nowhere_went_with_their_node() {
+        let mut claim = Claim::joined(SOCKET, 1, Seq(5));
+        claim.miss(Seq(8));
+        for (socket, came, through, own, is_lost) in [
+            (None, 5, 8, HERE, true),
+            // What the look-up tells is older than what was missed, or than what was heard.
+            (None, 5, 7, HERE, false),
+            (None, 4, 8, HERE, false),
+            (Some(SOCKET), 5, 8, HERE, false),
+            // The node knows it already.
+            (None, 5, 8, REBORN, false),
+        ] {
+            assert_eq!(claim.is_lost(found(socket, came, through), own), is_lost, "{through}");
+        }
+        claim.say(HERE);
+        assert!(!claim.is_lost(found(None, 5, 8), HERE), "what was said may count yet");
+    }
+
+    #[test]
     fn a_fact_that_counted_and_was_followed_by_absence_was_not_void() {
         let absent = found(None, 4, 6);
         let mut known = Claim::returned(SOCKET, 1, Seq(1));

@@ -12,7 +12,7 @@ use crate::crowd::{Crowd, Visit};
 use crate::reckoning::assert_all_in_order;
 use crate::row::{row, times};
 use crate::system::{System, call, post};
-use crate::two::{CALM, PAUSE_MAX, worst};
+use crate::two::{CALM, worst};
 use crate::visitor::{Visitor, connection_id, key};
 
 /// How far off the clock of each server is, in seconds.
@@ -27,6 +27,9 @@ const SECONDS: u64 = 120;
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Where grants stop, it shows within this.
 const WATCHED: Duration = Duration::from_secs(6);
+/// Nobody is let in for no longer than this at a change of leader: it takes a fraction of a second, and
+/// seconds on a busy machine, where emulated servers are slow to elect one. Clocks are minutes apart.
+const CHANGE_MAX: Duration = Duration::from_secs(15);
 /// People who are let in in a row when grants have not stopped.
 const IN_A_ROW: usize = 5;
 
@@ -66,7 +69,7 @@ async fn a_leader_whose_clock_is_minutes_off_stops_nobody_and_costs_nobody_their
     let visits = crowd.leave().await;
     let gaps = gaps(&changes, &visits);
     let longest = worst(&gaps.iter().map(|(_, gap)| *gap).collect::<Vec<_>>());
-    assert!(longest <= PAUSE_MAX && harmed.is_empty(), "nobody was let in: {gaps:?}; {harmed:#?}");
+    assert!(longest <= CHANGE_MAX && harmed.is_empty(), "nobody was let in: {gaps:?}; {harmed:#?}");
     let entries = assert_all_in_order(&system, "storm", &visits).await;
     in_order(&system, "line");
     row(

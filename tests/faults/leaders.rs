@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anteroom::queue::time::UNDECIDED_SECONDS_MAX;
 use serde_json::{Value, json};
 
 use crate::away::facts;
@@ -12,7 +13,7 @@ use crate::crowd::{Crowd, Visit};
 use crate::reckoning::assert_all_in_order;
 use crate::row::{row, times};
 use crate::system::{System, call, post};
-use crate::two::{CALM, worst};
+use crate::two::{CALM, PAUSE_MAX, worst};
 use crate::visitor::{Visitor, connection_id, key};
 
 /// How far off the clock of each server is, in seconds.
@@ -27,9 +28,10 @@ const SECONDS: u64 = 120;
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Where grants stop, it shows within this.
 const WATCHED: Duration = Duration::from_secs(6);
-/// Nobody is let in for no longer than this at a change of leader: it takes a fraction of a second, and
-/// seconds on a busy machine, where emulated servers are slow to elect one. Clocks are minutes apart.
-const CHANGE_MAX: Duration = Duration::from_secs(15);
+/// Nobody is let in for no longer than this at a change of leader: another is elected and, where it is
+/// ahead, what nodes have written before the next decision is up to 5 s ahead of the worker, who waits for it.
+const CHANGE_MAX: Duration =
+    PAUSE_MAX.saturating_add(Duration::from_secs(UNDECIDED_SECONDS_MAX as u64));
 /// People who are let in in a row when grants have not stopped.
 const IN_A_ROW: usize = 5;
 

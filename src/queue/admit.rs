@@ -91,10 +91,15 @@ pub fn admissions(line: &Line, now: At) -> Due {
     Due::Admit(first.filter_map(|ticket| Some(line.place(ticket)?.visitor)).collect())
 }
 
-/// What is due about nodes that have not been heard of: those that still hold someone.
+/// What is due about nodes that have not been heard of: those that still hold someone. While nobody's going
+/// is written down, theirs is not, either.
 pub fn lost(line: &Line, silent: impl Fn(NodeId) -> bool) -> Option<Facts> {
+    if line.presence().state == Presence::Off {
+        return None;
+    }
+    let holding = line.nodes().holding().map(|(id, _)| id);
     let nodes: Vec<NodeId> =
-        line.nodes().holding().map(|(id, _)| id).filter(|id| silent(*id)).collect();
+        holding.filter(|id| silent(*id)).take(DECISIONS_PER_ENTRY_MAX).collect();
     (!nodes.is_empty()).then_some(Facts::NodeLost(nodes))
 }
 
@@ -124,16 +129,13 @@ fn by_schedule(line: &Line, now: At) -> Option<Facts> {
 /// Whose turn may come, in order: who waits and is here, or whoever waits where the absent are let in
 /// unseen. Someone absent who has missed a turn already is passed over until they come.
 fn in_turn(line: &Line) -> impl Iterator<Item = Ticket> + '_ {
-    let unseen = match line.policy().absent {
-        Absent::Hold => None,
-        Absent::Admit => Some(line.waiting().iter()),
+    let in_question = match line.policy().absent {
+        Absent::Hold => line.present(),
+        Absent::Admit => line.waiting(),
     };
-    let present = unseen.is_none().then(|| line.present().iter());
-    let may_be_unseen = |ticket: &Ticket| {
+    in_question.iter().filter(|ticket| {
         line.place(*ticket).is_some_and(|place| place.absent().is_none() || place.misses() == 0)
-    };
-    let unseen = unseen.into_iter().flatten().filter(may_be_unseen);
-    present.into_iter().flatten().chain(unseen)
+    })
 }
 
 /// Until when it is being found out who is here, if it is.

@@ -580,6 +580,30 @@ fn only_a_silent_node_that_holds_someone_is_lost() {
     assert_eq!(held, [(node("n1"), 2), (node("n3"), 1)]);
 }
 
+#[test]
+fn no_node_is_lost_while_nobody_s_going_is_written_down() {
+    let line = line_after(
+        "
+        1s joined n1 ann/1
+        2s node_lost n1
+        3s joined n2 bob/1
+        4s presence off
+        ",
+    );
+    let held = line.nodes().holding().count();
+    assert_eq!((held, lost(&line, |_| true)), (2, None), "it would be void, and due again at once");
+}
+
+#[test]
+fn an_entry_has_at_most_a_thousand_lost_nodes() {
+    let story: String =
+        (0..DECISIONS_PER_ENTRY_MAX + 1).map(|n| format!("1s joined n{n} v{n}/1\n")).collect();
+    let Some(Facts::NodeLost(nodes)) = lost(&line_after(&story), |_| true) else {
+        panic!("nodes are lost")
+    };
+    assert_eq!(nodes.len(), DECISIONS_PER_ENTRY_MAX);
+}
+
 /// So many people who joined in one entry.
 fn crowd(people: usize) -> String {
     let names: Vec<String> = (0..people).map(|n| format!("v{n}/{n}")).collect();

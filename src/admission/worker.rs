@@ -15,8 +15,9 @@ use crate::admission::keys::{Published, Signing};
 use crate::admission::service::{Service, is_anyone_s_time_running};
 use crate::clock;
 use crate::log::connection::Log;
+use crate::log::record::{Halt, Record};
 use crate::log::subjects::QueueId;
-use crate::log::tail::{self, Halt, Record};
+use crate::log::tail;
 use crate::queue::event::{At, Decision, Entry, Facts, Level, Millis, Seq, Setting};
 use crate::queue::line::{Line, Shift};
 use crate::queue::load::Loads;
@@ -140,20 +141,25 @@ impl Worker {
             Ok(written) => written,
             Err(halt) => return self.halt(halt),
         };
-        let (entry, _) = written.at_level(self.line.level());
-        if let Some(level) = self.line.raised_by(entry).filter(|level| *level > newest) {
-            return self.halt(Halt::Level { seq: record.seq, level });
-        }
+        let (entry, _) = match written.next_of(&self.line, record.seq, newest) {
+            Ok(next) => next,
+            Err(halt) => return self.halt(halt),
+        };
         let was_idle = !is_anyone_s_time_running(&self.line);
         let change = self.line.apply(record.seq, record.stored, entry);
-        self.service.hear_entry(entry, &self.line, was_idle);
+        // What counts nowhere decided nothing.
+        let decision = match entry {
+            Entry::Decided(decision) if change.void_entry.is_none() => Some(decision),
+            _ => None,
+        };
+        self.service.hear_entry(decision, &self.line, was_idle);
         if let Some(Shift { from, to, .. }) = change.shifted {
             tracing::warn!(queue = %self.queue, seq = record.seq.0, from, to, "the log's servers differ about the time, in nanoseconds");
         }
         if change.configured {
             self.published.note(self.line.keys(), self.line.at());
         }
-        let Entry::Decided(decision) = entry else { return };
+        let Some(decision) = decision else { return };
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.hear(decision, record.seq);
         }

@@ -24,8 +24,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::clock;
+use crate::log::record::Record;
 use crate::log::subjects::{self, QueueId};
-use crate::log::tail::Record;
 use crate::queue::event::Seq;
 
 /// Entries in one gzip member at most, and bytes of text after which it ends: little is written twice

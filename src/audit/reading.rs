@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::audit::graces::Graces;
 use crate::audit::times::{Times, Told};
-use crate::log::tail::{Halt, Record, Written};
+use crate::log::record::{Halt, Record, Written};
 use crate::queue::event::{
     Configured, Decision, Entry, Facts, Jti, Level, NodeId, Presence, PublicKey, SecretId, State,
     VisitorId,

@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 
 use crate::audit::export::{ExportError, ExportReader};
 use crate::log::connection::Log;
+use crate::log::record::{Halt, Record};
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
-use crate::log::tail::{self, Halt, Heard, Record};
+use crate::log::tail::{self, Heard};
 use crate::queue::event::{Level, Seq};
 use crate::shutdown::Shutdown;
 

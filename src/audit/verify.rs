@@ -3,8 +3,8 @@
 
 use crate::audit::reading::{Reading, Step};
 use crate::audit::source::{Source, SourceError};
+use crate::log::record::{Halt, Record};
 use crate::log::subjects::QueueId;
-use crate::log::tail::{Halt, Record};
 use crate::queue::digest::{Chain, hex};
 use crate::queue::event::{Level, Seq};
 
@@ -108,7 +108,8 @@ pub async fn verify(mut source: Source) -> Result<Verdict, SourceError> {
     Ok(reader.verdict(halt))
 }
 
-/// Reads and judges entries that are at hand, by rules of levels up to `newest`: the same as [`verify`].
+/// Reads and judges entries that are at hand, by rules of levels up to `newest`: as [`verify`] does; a
+/// log of version 1 is a verdict here, too.
 pub fn verify_records<'a>(
     queue: &QueueId,
     newest: Level,

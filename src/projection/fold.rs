@@ -1,7 +1,7 @@
 //! The line of one queue as it grows out of the log, and what of it is not kept yet.
 
+use crate::log::record::{Decoded, Halt};
 use crate::log::subjects::QueueId;
-use crate::log::tail::{Decoded, Halt};
 use crate::projection::checkpoint::{self, Checkpoint, Restored, page_count, page_of};
 use crate::queue::digest::Chain;
 use crate::queue::event::{At, Level, Seq, Ticket};
@@ -49,10 +49,7 @@ impl Fold {
     /// Applies the next entry of the log, unless it raises the log to a level that is not known here.
     pub(super) fn apply(&mut self, decoded: &Decoded) -> Result<Change, Halt> {
         let (seq, queue) = (decoded.seq, &self.queue);
-        let (entry, why) = decoded.written.at_level(self.line.level());
-        if let Some(level) = self.line.raised_by(entry).filter(|level| *level > self.newest) {
-            return Err(Halt::Level { seq, level });
-        }
+        let (entry, why) = decoded.written.next_of(&self.line, seq, self.newest)?;
         if let Some(why) = why {
             tracing::warn!(%queue, seq = seq.0, why, "void entry");
         }

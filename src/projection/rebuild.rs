@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::log::connection::Log;
+use crate::log::record::Halt;
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
-use crate::log::tail::{self, Halt, Heard};
+use crate::log::tail::{self, Heard};
 use crate::projection::fold::Fold;
 use crate::projection::projector::store_dir;
 use crate::projection::store::{self, Store, StoreError};

@@ -357,8 +357,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::record::Decoded;
     use crate::log::subjects::QueueId;
-    use crate::log::tail::Decoded;
     use crate::queue::digest::digest;
     use crate::queue::event::{
         Admitted, Configured, Decision, Disconnected, Entry, Facts, Join, Joined, Jti, Left, Level,

@@ -18,8 +18,8 @@ use std::process::{Command, Output};
 
 use anteroom::audit::verify::verify_records;
 use anteroom::clock;
+use anteroom::log::record::Record;
 use anteroom::log::subjects::QueueId;
-use anteroom::log::tail::Record;
 use anteroom::queue::digest::{Chain, digest, hex};
 use anteroom::queue::event::{At, Entry, Level, Seq, Ticket};
 use anteroom::queue::line::{Change, End, Line};

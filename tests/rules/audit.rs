@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anteroom::audit::export::{ExportWriter, Format, look};
 use anteroom::audit::verify::verify_records;
-use anteroom::log::tail::Record;
+use anteroom::log::record::Record;
 use anteroom::queue::event::{Seq, VisitorId};
 
 use crate::readings::{queue, records};

@@ -1,6 +1,6 @@
 //! Levels: a log is raised by one at a time, and nothing of a higher level counts before.
 
-use anteroom::log::tail::Record;
+use anteroom::log::record::Record;
 use anteroom::queue::digest::digest;
 use anteroom::queue::event::{At, Level, Seq};
 use anteroom::queue::line::Line;

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use anteroom::audit::verify::{Verdict, verify_records};
+use anteroom::log::record::Record;
 use anteroom::log::subjects::{self, QueueId};
-use anteroom::log::tail::Record;
 use anteroom::queue::digest::{Chain, digest, hex};
 use anteroom::queue::event::{
     At, Decision, Disconnected, Entry, Facts, Joined, Millis, Reconnected, Seq, Ticket,

@@ -41,8 +41,8 @@
 use std::fmt::Write as _;
 
 use anteroom::audit::verify::verify_records;
+use anteroom::log::record::Record;
 use anteroom::log::subjects;
-use anteroom::log::tail::Record;
 use anteroom::queue::admit::{self, Due};
 use anteroom::queue::digest::{digest, hex};
 use anteroom::queue::event::{

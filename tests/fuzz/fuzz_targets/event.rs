@@ -5,7 +5,7 @@
 
 use anteroom::audit::verify::verify_records;
 use anteroom::log::subjects::QueueId;
-use anteroom::log::tail::Record;
+use anteroom::log::record::Record;
 use anteroom::queue::digest::{digest, hex};
 use anteroom::queue::event::{At, Level, Seq};
 use anteroom::queue::line::Line;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anteroom::log::connection::Log;
+use anteroom::log::record::Decoded;
 use anteroom::log::subjects::QueueId;
-use anteroom::log::tail::{self, Decoded, Heard};
+use anteroom::log::tail::{self, Heard};
 use anteroom::queue::digest::{Chain, digest, hex};
 use anteroom::queue::event::{Level, Seq};
 use anteroom::queue::line::Line;

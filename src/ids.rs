@@ -16,7 +16,7 @@ mod connection;
 mod queue_secret;
 
 pub use connection::ConnectionKeys;
-pub use queue_secret::{InstallationKey, NoSecretMade, QueueSecret, UnwrapError};
+pub use queue_secret::{InstallationKey, NoSecretMade, QueueSecret, UnwrapError, secret_id};
 
 /// A new node's id.
 pub fn node() -> NodeId {

@@ -28,7 +28,7 @@ const ROLE: &str = "admission";
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Between two of our own beats no more than this may pass: eight of them.
 const PULSE_MAX: Duration = Duration::from_secs(2);
-/// A node that nobody asks about and that is not heard is forgotten after this.
+/// A node that is not heard is forgotten after this; one that is asked about is waited for anew.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// Loads that wait for their worker: far more than sites report in a second.
@@ -36,7 +36,8 @@ const LOADS_MAX: usize = 1_024;
 /// Whoever reads logs says so each second or more often; whoever has listened for so long has heard
 /// everybody.
 const LISTEN_MIN: Duration = Duration::from_secs(3);
-/// Nodes that are kept in mind, those of the last minute among them: a crowd of ten million needs half as many.
+/// Nodes that are kept in mind because they were heard; beside them those that the log has people on. A crowd
+/// of ten million needs half as many.
 const NODES_MAX: usize = 1_024;
 /// How often it is seen which are gone.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -129,7 +130,7 @@ impl Beats {
         }
         let heard = self.heard();
         let readers = heard.readers_now().map(|(_, level)| level);
-        readers.min().unwrap_or(Level::NEWEST).min(self.log.newest()).max(Level::FIRST)
+        readers.fold(self.log.newest(), Level::min).max(Level::FIRST)
     }
 
     /// Which readers do not know this level, in words for an operator.

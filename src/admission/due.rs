@@ -10,6 +10,7 @@ use crate::queue::admit::{self, Due, Idle, SCHEDULE};
 use crate::queue::event::{Admitted, Configured, Facts, PublicKey, Seq, Setting, State, VisitorId};
 use crate::queue::load;
 
+const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Whose act it is when the rate follows the load.
 const BY_LOAD: &str = "load";
 
@@ -44,7 +45,9 @@ impl Worker {
                 Some(Facts::Admitted(grants.collect()))
             }
             Due::Nothing(Idle::Rate(at) | Idle::CallingRoll(at)) => {
-                let wait = u64::try_from(at.since(now)).unwrap_or(0);
+                // Time is judged by whole milliseconds, so it is due in the first that is not before it.
+                let wait =
+                    u64::try_from(at.since(now)).unwrap_or(0).next_multiple_of(NANOS_PER_MILLI);
                 self.next_due = Some(clock::monotonic() + Duration::from_nanos(wait));
                 self.time()
             }
@@ -54,7 +57,7 @@ impl Worker {
 
     /// The time, where it has to be said and there is nothing else to say.
     fn time(&mut self) -> Option<Facts> {
-        self.service.is_time_due(&self.line).then(|| scheduled(Setting::Time))
+        self.service.take_time_due(&self.line).then(|| scheduled(Setting::Time))
     }
 
     /// The rate that the site's load asks for, if it is another. Only of an open queue: of one that

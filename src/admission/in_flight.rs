@@ -64,7 +64,10 @@ impl InFlight {
 
     /// A decision has come back from the log, perhaps this one.
     pub(super) fn hear(&mut self, decision: &Decision, seq: Seq) {
-        if (Decision { now: self.decision.now, ..decision.clone() }) == self.decision {
+        // By each sending it states another time.
+        let Decision { prev, basis, now: _, worker, facts } = decision;
+        let own = &self.decision;
+        if (*prev, *basis, *worker) == (own.prev, own.basis, own.worker) && *facts == own.facts {
             self.landed = Some(seq);
         }
         self.outage_written |= outage_of(&decision.facts).is_some();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, LogClock};
 use crate::log::stream::Info;
-use crate::queue::event::{At, Configured, Entry, Facts, Millis, Presence, Setting};
+use crate::queue::event::{At, Configured, Decision, Facts, Millis, Presence, Setting};
 use crate::queue::line::Line;
 use crate::queue::time::AGREED_NANOS_MAX;
 use crate::wire::event::OUTAGE_SECONDS_MAX;
@@ -23,9 +23,9 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 const STEP_NANOS_MAX: i64 = 1_000_000;
 /// In thousandths of the stream's limit: from here on nobody's coming and going is written down, so that
 /// what decides about people has room to the end …
-const PRESENCE_OFF_MILLI: u128 = 900;
+const PRESENCE_OFF_MILLI: u16 = 900;
 /// … and below this, where the limit has grown, it is again.
-const PRESENCE_ON_MILLI: u128 = 850;
+const PRESENCE_ON_MILLI: u16 = 850;
 
 /// What a worker knows of it.
 #[derive(Default)]
@@ -47,8 +47,6 @@ pub(super) struct Service {
     apart: i64,
     /// When the time was last said for no other reason.
     told_time: Option<Instant>,
-    /// A decision came back with another time than was counted here.
-    is_corrected: bool,
 }
 
 impl Service {
@@ -94,8 +92,8 @@ impl Service {
     /// service. What nodes write proves only that the log was there, so it counts where nobody's grace or
     /// grant was running before it (`was_idle`), whom it could have cost something. What can't be known is
     /// taken in the visitors' favour: an outage that is stated too long prolongs their time, and no more.
-    pub(super) fn hear_entry(&mut self, entry: &Entry, line: &Line, was_idle: bool) {
-        let Entry::Decided(decision) = entry else {
+    pub(super) fn hear_entry(&mut self, decision: Option<&Decision>, line: &Line, was_idle: bool) {
+        let Some(decision) = decision else {
             if !self.is_back && was_idle {
                 self.served_at = Some(line.at());
             }
@@ -109,14 +107,11 @@ impl Service {
         // The log took less than was stated: whoever decided is ahead of the servers' clocks. That we hear of
         // it late says nothing; only a clock that was stopped is so far behind.
         let was_ahead = decision.now.at().since(line.at()) > AGREED_NANOS_MAX;
-        let now = self.clock.as_ref().map_or_else(|| line.at(), LogClock::now);
-        let is_behind = line.at().since(now) / NANOS_PER_SECOND > OUTAGE_SECONDS_MIN;
-        if let Some(clock) =
-            self.clock.as_mut().filter(|_| self.is_back && (was_ahead || is_behind))
+        if let Some(clock) = self.clock.as_mut().filter(|_| self.is_back)
+            && (was_ahead || clock.is_behind(line.at()))
         {
-            clock.set(line.at());
+            clock.correct(line.at());
             self.served_at = Some(line.at());
-            self.is_corrected = true;
         }
     }
 
@@ -162,7 +157,7 @@ impl Service {
 
     /// Whether the time is to be said though there is nothing else to say: it stands still in the log, or
     /// the server that leads now has another clock.
-    pub(super) fn is_time_due(&mut self, line: &Line) -> bool {
+    pub(super) fn take_time_due(&mut self, line: &Line) -> bool {
         let now = clock::monotonic();
         let is_recent = self.told_time.is_some_and(|told| now.duration_since(told) < TIME_EVERY);
         let is_due = (line.time().is_withheld() || self.apart != 0) && !is_recent;
@@ -176,7 +171,7 @@ impl Service {
     /// Whether it is to be written down again, or no more, who comes and goes.
     pub(super) fn presence_due(&self, line: &Line) -> Option<Presence> {
         let info = self.info.as_ref()?;
-        let milli = u128::from(info.bytes) * 1_000 / u128::from(info.max_bytes.max(1));
+        let milli = info.full_milli();
         match line.presence().state {
             Presence::On if milli >= PRESENCE_OFF_MILLI => Some(Presence::Off),
             Presence::Off if milli < PRESENCE_ON_MILLI => Some(Presence::On),
@@ -192,14 +187,7 @@ impl Service {
             self.clock = Some(LogClock::since(raw, info.heard));
             return;
         };
-        // After a correction the time may have been heard late, and for a moment another server answers.
-        let late = OUTAGE_SECONDS_MIN * NANOS_PER_SECOND;
-        let (most, step) = match self.is_corrected {
-            true => (late, late),
-            false => (AGREED_NANOS_MAX, STEP_NANOS_MAX),
-        };
-        self.apart = clock.follow(raw, info.asked, most, step);
-        self.is_corrected &= self.apart != 0;
+        self.apart = clock.follow(raw, info.asked, info.heard, STEP_NANOS_MAX);
     }
 }
 
@@ -228,7 +216,7 @@ mod tests {
     use super::*;
     use crate::queue::admit;
     use crate::queue::event::{
-        Decision, Disconnected, Join, Joined, NodeId, Seq, State, VisitorId, WorkerId,
+        Disconnected, Entry, Join, Joined, NodeId, Seq, State, VisitorId, WorkerId,
     };
 
     const SECOND: i64 = NANOS_PER_SECOND;
@@ -259,7 +247,8 @@ mod tests {
         fn write(&mut self, stored: At, entry: &Entry) {
             let was_idle = !is_anyone_s_time_running(&self.line);
             self.line.apply(Seq(self.line.seq().0 + 1), stored, entry);
-            self.service.hear_entry(entry, &self.line, was_idle);
+            let decision = if let Entry::Decided(decision) = entry { Some(decision) } else { None };
+            self.service.hear_entry(decision, &self.line, was_idle);
         }
 
         fn decide(&mut self, stored: At, now: At, what: Setting) {
@@ -271,7 +260,7 @@ mod tests {
 
         /// What the worker writes when it is due, stored at this time of the server's.
         fn tell_time(&mut self, stored: At) -> bool {
-            let is_due = self.service.is_time_due(&self.line);
+            let is_due = self.service.take_time_due(&self.line);
             if is_due {
                 let now = self.service.now(&self.line);
                 self.decide(stored, now, Setting::Time);

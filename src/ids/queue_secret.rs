@@ -89,6 +89,11 @@ fn bound_to(queue: &str, id: SecretId) -> Aad<Vec<u8>> {
     Aad::from([b"anteroom queue secret 2\0", queue.as_bytes(), &[0], &id.0].concat())
 }
 
+/// The id of a wrapped secret; none where it is not one.
+pub fn secret_id(text: &str) -> Option<SecretId> {
+    read(text).map(|(id, _)| id)
+}
+
 fn read(text: &str) -> Option<(SecretId, Vec<u8>)> {
     let (id, sealed) = text.split_once(':')?;
     let id = SecretId(Uuid::try_parse(id).ok()?.into_bytes());

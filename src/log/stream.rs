@@ -57,6 +57,14 @@ pub struct Info {
     pub heard: Instant,
 }
 
+impl Info {
+    /// How much of what it may hold it holds, in thousandths.
+    pub fn full_milli(&self) -> u16 {
+        let milli = u128::from(self.bytes) * 1_000 / u128::from(self.max_bytes.max(1));
+        u16::try_from(milli).unwrap_or(u16::MAX)
+    }
+}
+
 /// Why a stream could not be looked at or made.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {

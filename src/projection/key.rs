@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `c` | the checkpoint: stream identity, fold version, chain, the line without its places, and which pages belong to it |
+//! | `c` | the checkpoint: stream identity, level, chain, the line without its places, and which pages belong to it |
 //! | `p` + page number (u32) + sequence (u64), big endian | the places of [`PLACES_PER_PAGE`] tickets, with their grants, as they were after that entry |
 //!
 //! A value is 8 bytes of checksum and then bincode. A page is never written over: the new one stands

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::clock::{self, LogClock};
+use crate::ids;
 use crate::log::connection::Log;
+use crate::log::record::{Decoded, Halt};
 use crate::log::stream::Info;
 use crate::log::subjects::{self, QueueId};
-use crate::log::tail::{self, Decoded, Halt};
+use crate::log::tail;
 use crate::projection::answers::{Given, Question};
 use crate::projection::catch_up::CatchUp;
 use crate::projection::checkpoint::Restored;
 use crate::projection::delta;
 use crate::projection::fold::Fold;
 use crate::projection::keeper::Keeper;
-use crate::queue::event::{At, SecretId, Seq};
+use crate::queue::event::{At, Seq};
 use crate::queue::pace::Pace;
 use crate::queue::time::AGREED_NANOS_MAX;
 use crate::shutdown::Shutdown;
@@ -27,9 +29,6 @@ use crate::wire::feed::{Delta, FEED_VERSION, FRAME_BYTES_MAX, Frame, Halted, Out
 /// (until 2026-11-25) whoever joined in a crowd waited half as long again for their first numbers, and
 /// a node carried that many more of them; projector and node spend the same either way.
 const FRAME_EVERY: Duration = Duration::from_millis(10);
-/// No entry is heard later than this, in a projector that is not behind: a clock that is further behind the
-/// log's time was stopped, and what a server says that is further from a time just heard is another's clock.
-const LATE_NANOS_MAX: i64 = 10_000_000_000;
 /// A frame leaves at least this often, so that a node knows when it hears nothing. What is to be
 /// expected is told with it, and with a change of the configuration.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -44,8 +43,6 @@ pub(super) struct Projector {
     keeper: Keeper,
     pace: Pace,
     clock: Option<LogClock>,
-    /// A decision came with another time than was counted here.
-    is_corrected: bool,
     info: Option<Info>,
     /// Since when the log was known to have more than was applied.
     behind: Option<(Seq, Instant)>,
@@ -82,7 +79,6 @@ impl Projector {
             keeper: Keeper::new(queue.clone(), dir),
             pace: Pace::default(),
             clock: None,
-            is_corrected: false,
             info: None,
             behind: None,
             catch_up: CatchUp::new(queue.clone()),
@@ -179,11 +175,7 @@ impl Projector {
             self.clock = Some(LogClock::since(raw, info.heard));
             return;
         };
-        // After a correction the time may have been heard late, and for a moment another server answers.
-        let most = if self.is_corrected { LATE_NANOS_MAX } else { AGREED_NANOS_MAX };
-        if clock.follow(raw, info.asked, most, most) == 0 {
-            self.is_corrected = false;
-        }
+        clock.follow(raw, info.asked, info.heard, AGREED_NANOS_MAX);
     }
 
     fn halt(&mut self, halt: Halt) {
@@ -196,12 +188,10 @@ impl Projector {
         let change = self.fold.apply(entry)?;
         // What is heard late looks as if we were ahead, so only that counts which can't come of it.
         let at = self.fold.line().at();
-        let is_behind = self.clock.is_some_and(|clock| at.since(clock.now()) > LATE_NANOS_MAX);
         if let Some(clock) = &mut self.clock
-            && (change.shifted.is_some() || is_behind)
+            && (change.shifted.is_some() || clock.is_behind(at))
         {
-            clock.set(at);
-            self.is_corrected = true;
+            clock.correct(at);
         }
         self.is_outlook_due |= change.configured;
         let seq = entry.seq;
@@ -273,8 +263,8 @@ impl Projector {
     pub(super) fn secret(&self) -> Option<String> {
         let named = self.fold.line().secret();
         let wrapped = self.info.as_ref()?.secret.as_ref()?;
-        let is_it = |id: SecretId| wrapped.starts_with(&format!("{id}:"));
-        named.is_none_or(is_it).then(|| wrapped.clone())
+        let is_it = named.is_none() || ids::secret_id(wrapped) == named;
+        is_it.then(|| wrapped.clone())
     }
 
     pub(super) fn empty_frame(&self) -> Frame {
@@ -319,9 +309,7 @@ impl Projector {
     }
 
     fn full_milli(&self) -> u16 {
-        let Some(info) = &self.info else { return 0 };
-        let milli = u128::from(info.bytes) * 1_000 / u128::from(info.max_bytes.max(1));
-        u16::try_from(milli).unwrap_or(u16::MAX)
+        self.info.as_ref().map_or(0, Info::full_milli)
     }
 }
 

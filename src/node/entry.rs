@@ -322,7 +322,7 @@ fn seat(
     let Sat { taken, missed } = queue.hall.sit(arrival, tell).map_err(no_seat)?;
     if socket.node != node.id() {
         // Declared lost meanwhile: the log has them as absent, under the id that we had.
-        queue.claim_seats(node.id());
+        queue.claim_seat(ticket, node.id());
     }
     let is_granted = standing_of_code(found.standing) == Some(Standing::Granted);
     if is_granted {

@@ -25,10 +25,14 @@ impl NodeIds {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&node)
     }
 
-    /// Takes a new one.
-    pub(super) fn renew(&self) -> NodeId {
+    /// Takes a new one, where this one is in use: of those who find out at once one does.
+    pub(super) fn renew(&self, lost: NodeId) -> Option<NodeId> {
+        let mut ids = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if ids.last() != Some(&lost) {
+            return None;
+        }
         let id = ids::node();
-        self.0.write().unwrap_or_else(PoisonError::into_inner).push(id);
-        id
+        ids.push(id);
+        Some(id)
     }
 }

@@ -129,11 +129,11 @@ pub(super) async fn catch_up(
     mut at_least: Seq,
 ) {
     while queue.hall.visitor(ticket) == Some(visitor) && !node.shutdown.is_stopping() {
-        let Ok(found) = queue.lookups.find(visitor, at_least).await else {
+        // Who sits here has a place, so whoever does not find them knows too little.
+        let Ok(Some(found)) = queue.lookups.find(visitor, at_least).await else {
             tokio::time::sleep(RETRY_WAIT).await;
             continue;
         };
-        let Some(found) = found else { return };
         let is_granted = match standing_of_code(found.standing) {
             Some(Standing::Waiting) => false,
             Some(Standing::Granted) => true,
@@ -143,7 +143,7 @@ pub(super) async fn catch_up(
         };
         let Found { socket, came, through, .. } = found;
         let place = seat::Found { socket, came, through };
-        // That it was declared lost was among what was missed.
+        // That it was declared lost was among what was missed, perhaps.
         let own = node.id();
         if queue.hall.is_lost(ticket, place, own) {
             node.reborn(own);

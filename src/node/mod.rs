@@ -182,9 +182,8 @@ impl Node {
         if !self.is_me(lost) {
             return;
         }
-        if lost == self.id() {
-            let id = self.ids.renew();
-            tracing::warn!(lost = %lost, id = %id, "declared lost; going on under another id");
+        if let Some(id) = self.ids.renew(lost) {
+            tracing::warn!(lost = %lost, id = %id, "declared lost, or it looks so; going on under another id");
             let node = Arc::clone(self);
             // At once, so that nobody asks about an id that was never heard.
             crate::shutdown::detached(async move { node.beat().await });
@@ -341,10 +340,13 @@ impl Queue {
     }
 
     /// Hands a fact to the log that nobody waits for. That somebody went would count for nothing while nobody's
-    /// going is written down.
+    /// going is written down, as far as that is fresh.
     fn write(&self, fact: NodeFact) {
-        if matches!(fact, NodeFact::Disconnected(..)) && self.view().is_presence_off() {
-            return;
+        if matches!(fact, NodeFact::Disconnected(..)) {
+            let view = self.view();
+            if view.is_presence_off() && !view.is_stale() {
+                return;
+            }
         }
         if let Err(error) = self.appender.append(fact) {
             tracing::warn!(queue = %self.id, %error, "a fact could not be handed over");
@@ -354,6 +356,11 @@ impl Queue {
     /// Tells the log of every seat that it knows under another id than this.
     fn claim_seats(self: &Arc<Self>, node: NodeId) {
         self.hall.call_roll(|other| other != node, &mut |word| self.assert_here(word));
+    }
+
+    /// The same of one seat.
+    fn claim_seat(self: &Arc<Self>, ticket: Ticket, node: NodeId) {
+        self.hall.call(ticket, node, &mut |word| self.assert_here(word));
     }
 
     /// Tells the log of everyone who is here: it has forgotten who was.
@@ -392,7 +399,8 @@ impl Queue {
                     // Nothing of ours is written into that one.
                     Err(AppendError::OtherStream) => return queue.halt(),
                     Err(error) => {
-                        tracing::warn!(queue = %queue.id, %error, "a visitor's return is not written");
+                        // Of a roll call there are as many as people are here.
+                        tracing::debug!(queue = %queue.id, %error, "a visitor's return is not written yet");
                     }
                 }
                 tokio::time::sleep(ASSERT_AGAIN).await;

@@ -576,4 +576,24 @@ mod tests {
              107: fresh"
         );
     }
+
+    #[test]
+    fn a_policy_that_can_t_be_read_leaves_the_rest_of_what_was_set() {
+        let policy = r#"{"rate_per_minute":5,"door":"{\"title\":\"Sale\"}"}"#.to_owned();
+        let config = Config { policy, state: state_code(State::Open), ..Config::default() };
+        let mut view = View::new(Snapshot { config, ..Snapshot::default() }).unwrap();
+        let config = Config {
+            policy: r#"{"lanes":2,"door":"{}"}"#.to_owned(),
+            state: state_code(State::Paused),
+            keys: vec![("k".to_owned(), [1; 32])],
+            secret: Some("wrapped".to_owned()),
+            ..Config::default()
+        };
+        view.configure(&config);
+        assert_eq!(view.policy().rate_per_minute, 5);
+        assert_eq!(view.door().title.as_deref(), Some("Sale"));
+        assert_eq!(view.state(), State::Paused);
+        assert_eq!(view.keys, [PublicKey { kid: "k".to_owned(), x: [1; 32] }].into());
+        assert_eq!(view.secret.as_deref(), Some("wrapped"));
+    }
 }

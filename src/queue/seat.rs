@@ -117,14 +117,19 @@ impl Claim {
             return Verdict::Say;
         }
         self.told = Told::Stored(seq);
-        if seq < self.came { self.is_void() } else { self.heard(told) }
+        if seq < self.came { self.voided() } else { self.heard(told) }
+    }
+
+    /// Whether it is judged once everything up to this entry is heard.
+    pub fn waits_for(&self, seq: Seq) -> bool {
+        self.told == Told::Stored(seq)
     }
 
     /// The node has heard everything up to `told`: what is stored up to there and did not bring the
     /// visitor here was void.
     pub fn heard(&mut self, told: Seq) -> Verdict {
         match self.told {
-            Told::Stored(seq) if seq <= told && !self.has_missed() => self.is_void(),
+            Told::Stored(seq) if seq <= told && !self.has_missed() => self.voided(),
             Told::Stored(_) | Told::Sent(_) | Told::Yes => Verdict::Keep,
         }
     }
@@ -143,8 +148,8 @@ impl Claim {
             return if socket.node == own { Verdict::Keep } else { Verdict::Say };
         }
         match self.told {
-            Told::Yes => self.is_void(),
-            Told::Stored(stored) if stored < seq => self.is_void(),
+            Told::Yes => self.voided(),
+            Told::Stored(stored) if stored < seq => self.voided(),
             // What is on its way stands behind it.
             Told::Stored(_) | Told::Sent(_) => Verdict::Keep,
         }
@@ -152,7 +157,7 @@ impl Claim {
 
     /// The log may have everybody at this node as absent, by an entry up to `told`. What is on its way is judged
     /// by what comes of it, and of whom news was missed by what a look-up finds that is as new as that.
-    pub fn is_called(&mut self, told: Seq) -> Verdict {
+    pub fn called(&mut self, told: Seq) -> Verdict {
         if self.has_missed() {
             self.miss(told);
             return Verdict::Keep;
@@ -161,7 +166,8 @@ impl Claim {
     }
 
     /// Whether the log had the visitor here under this id and has them nowhere now. We never say of one who
-    /// sits here that they are gone, so they went with a node that was declared lost, and it is this one.
+    /// sits here that they are gone: they went with a node that was declared lost, and it is this one; or a
+    /// roll was called, when another id does no harm.
     pub fn is_lost(&self, found: Found, own: NodeId) -> bool {
         let had = match self.told {
             Told::Yes => true,
@@ -193,12 +199,12 @@ impl Claim {
             // They came again since, which was heard.
             _ if found.came < self.came => Verdict::Keep,
             Some(socket) => self.came(found.came, socket, own),
-            None => self.is_absent(found),
+            None => self.found_absent(found),
         };
         if verdict == Verdict::Keep { self.heard(told.max(found.through)) } else { verdict }
     }
 
-    fn is_absent(&mut self, found: Found) -> Verdict {
+    fn found_absent(&mut self, found: Found) -> Verdict {
         self.came = found.came;
         match self.told {
             Told::Sent(_) => return Verdict::Keep,
@@ -214,7 +220,7 @@ impl Claim {
     }
 
     /// What was said of the seat counts nowhere any more. A newer socket than that is on it, perhaps.
-    fn is_void(&mut self) -> Verdict {
+    fn voided(&mut self) -> Verdict {
         self.told = Told::Yes;
         if self.opened > self.said { Verdict::Say } else { Verdict::Yield }
     }
@@ -269,7 +275,7 @@ mod tests {
     #[test]
     fn a_node_that_was_declared_lost_says_under_its_new_id_who_is_here() {
         let mut claim = Claim::returned(SOCKET, 1, Seq(1));
-        assert_eq!(claim.is_called(Seq(9)), Verdict::Keep);
+        assert_eq!(claim.called(Seq(9)), Verdict::Keep);
         assert_eq!(claim.came(Seq(3), SOCKET, REBORN), Verdict::Say);
         claim.say(REBORN);
         assert_eq!(claim.socket(), Socket { node: REBORN, number: 7 });

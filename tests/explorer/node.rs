@@ -230,7 +230,7 @@ impl World {
         let (own, told) = (at.id(node), at.told);
         for visitor in self.visitors() {
             self.judge(node, visitor, |claim| {
-                if claim.socket().node == own { Verdict::Keep } else { claim.is_called(told) }
+                if claim.socket().node == own { Verdict::Keep } else { claim.called(told) }
             });
         }
     }
@@ -418,8 +418,11 @@ impl World {
         at.came.fill(through);
         for (visitor, seat) in (0..).zip(&mut at.seats) {
             if let Some(seat) = seat {
+                let is_asked = seat.claim.missed().is_some();
                 seat.claim.miss(through);
-                at.asked.push((visitor, through));
+                if !is_asked {
+                    at.asked.push((visitor, through));
+                }
             }
         }
     }

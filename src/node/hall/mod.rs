@@ -5,6 +5,7 @@
 //! happens. How often somebody is told is in [`cadence`].
 
 pub(super) mod seats;
+mod index;
 pub(super) mod sitting;
 pub(super) mod pushers;
 mod pusher;

@@ -2,27 +2,16 @@
 //!
 //! A seat outlives its socket for a moment, so that pressing refresh is no fact in the log.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
-use tokio::sync::mpsc;
-
+use crate::node::hall::index::{Seat, Seats, ToSocket};
 use crate::node::hall::pushers::{Handed, Pushers};
-use crate::node::hall::room::Room;
 use crate::node::hall::sitting::{Notice, Sitting, Taken};
 use crate::node::identity::NodeIds;
 use crate::queue::event::{NodeId, Return, Seq, Socket, Ticket, VisitorId};
 use crate::queue::seat::{Claim, Found, Verdict};
 use crate::wire::ask::Minted;
 use crate::wire::socket::EndReason;
-
-/// What a task is told at most before it listens: it is admitted, it has ended, it is replaced.
-const NOTICES_MAX: usize = 4;
-/// Comings that are remembered: whoever takes a seat was found moments before, so these are more than they
-/// have missed, but for a crowd that comes back at once; then they are looked up.
-const COMINGS_MAX: usize = 4_096;
 
 /// The seats of one queue on this node.
 pub(in crate::node) struct Hall {
@@ -32,33 +21,6 @@ pub(in crate::node) struct Hall {
     row: u32,
     /// The ids that this node has had; the last is in use.
     ids: Arc<NodeIds>,
-}
-
-struct Seats {
-    seats: Room<Seat>,
-    /// Numbers of seats, found by what is in the seat: five bytes each, in one piece.
-    by_ticket: HashTable<u32>,
-    by_visitor: HashTable<u32>,
-    hasher: RandomState,
-    sittings: u32,
-    /// Everything up to this entry was heard, and told to whom it concerns.
-    told: Seq,
-    /// Seats of which a fact is stored at an entry that has not come back yet.
-    stored: BTreeSet<(Seq, Ticket)>,
-    /// Who came to any node lately, and by which entry, ascending.
-    comings: VecDeque<(Seq, Ticket)>,
-    /// Who came by this entry or an earlier one is not known any more.
-    forgotten: Seq,
-}
-
-struct Seat {
-    ticket: Ticket,
-    visitor: VisitorId,
-    /// Whose hand the place was in when the seat was taken.
-    hand: u32,
-    sitting: u32,
-    to_socket: Option<ToSocket>,
-    claim: Claim,
 }
 
 /// What the log is to be told of a seat.
@@ -90,14 +52,6 @@ pub(in crate::node) enum NoSeat {
     Carried,
     /// The visitor has none here.
     Nobody,
-}
-
-/// Who tells the visitor.
-enum ToSocket {
-    /// A task of their own.
-    Task(mpsc::Sender<Notice>),
-    /// Their pusher.
-    Pusher,
 }
 
 /// A seat that was taken by someone who was found in line.
@@ -260,7 +214,7 @@ impl Hall {
             return;
         };
         let verdict = seat.claim.stored(seq, told);
-        if verdict == Verdict::Keep {
+        if seat.claim.waits_for(seq) {
             seats.stored.insert((seq, ticket));
         }
         self.act(&mut seats, ticket, verdict, say);
@@ -342,14 +296,16 @@ impl Hall {
     }
 
     /// News was missed, up to this entry: of nobody here it is known what became of them. Gives who is to be
-    /// looked up.
+    /// looked up; of whom news was missed before, they are, until it is as new as this.
     pub(in crate::node) fn missed(&self, through: Seq) -> Vec<(Ticket, VisitorId)> {
         let mut seats = self.lock();
         // A snapshot may be older than what was heard.
         let through = through.max(seats.told);
         (seats.told, seats.forgotten) = (through, through);
+        let known = seats.seats.iter().filter(|seat| seat.claim.missed().is_none());
+        let to_look_up = known.map(|seat| (seat.ticket, seat.visitor)).collect();
         seats.seats.iter_mut().for_each(|seat| seat.claim.miss(through));
-        seats.seats.iter().map(|seat| (seat.ticket, seat.visitor)).collect()
+        to_look_up
     }
 
     fn act(&self, seats: &mut Seats, ticket: Ticket, verdict: Verdict, say: &mut dyn FnMut(Word)) {
@@ -397,11 +353,23 @@ impl Hall {
         let seated = seats.seats.iter().filter(|seat| of(seat.claim.socket().node));
         let tickets: Vec<Ticket> = seated.map(|seat| seat.ticket).collect();
         for ticket in tickets {
-            let told = seats.told;
-            let Some(seat) = seats.get_mut(ticket) else { continue };
-            let verdict = seat.claim.is_called(told);
-            self.act(&mut seats, ticket, verdict, say);
+            self.called(&mut seats, ticket, say);
         }
+    }
+
+    /// The same for one, if the log knows them under another id than this.
+    pub(in crate::node) fn call(&self, ticket: Ticket, node: NodeId, say: &mut dyn FnMut(Word)) {
+        let mut seats = self.lock();
+        if seats.get(ticket).is_some_and(|seat| seat.claim.socket().node != node) {
+            self.called(&mut seats, ticket, say);
+        }
+    }
+
+    fn called(&self, seats: &mut Seats, ticket: Ticket, say: &mut dyn FnMut(Word)) {
+        let told = seats.told;
+        let Some(seat) = seats.get_mut(ticket) else { return };
+        let verdict = seat.claim.called(told);
+        self.act(seats, ticket, verdict, say);
     }
 
     /// Tells the socket with this sitting something, if the seat is still its.
@@ -432,95 +400,6 @@ impl Hall {
     }
 }
 
-impl Seats {
-    fn new(seats: usize) -> Self {
-        Self {
-            seats: Room::new(seats),
-            by_ticket: HashTable::new(),
-            by_visitor: HashTable::new(),
-            hasher: RandomState::new(),
-            sittings: 0,
-            told: Seq(0),
-            stored: BTreeSet::new(),
-            comings: VecDeque::new(),
-            forgotten: Seq(0),
-        }
-    }
-
-    fn next(&mut self, ticket: Ticket) -> (Sitting, ToSocket, mpsc::Receiver<Notice>) {
-        // A notice is on its way for moments, not for as long as this takes to come round.
-        self.sittings = self.sittings.wrapping_add(1);
-        let (task, notices) = mpsc::channel(NOTICES_MAX);
-        (Sitting { ticket, number: self.sittings }, ToSocket::Task(task), notices)
-    }
-
-    fn note_coming(&mut self, seq: Seq, ticket: Ticket) {
-        if self.comings.len() == COMINGS_MAX
-            && let Some((seq, _)) = self.comings.pop_front()
-        {
-            self.forgotten = self.forgotten.max(seq);
-        }
-        self.comings.push_back((seq, ticket));
-    }
-
-    /// The last entry after `through` by which the visitor came anywhere, or may have.
-    fn came_after(&self, ticket: Ticket, through: Seq) -> Option<Seq> {
-        let later = self.comings.iter().rev().take_while(|(seq, _)| *seq > through);
-        let came = later.filter(|(_, other)| *other == ticket).map(|(seq, _)| *seq).next();
-        came.or_else(|| Some(self.forgotten).filter(|forgotten| *forgotten > through))
-    }
-
-    fn get(&self, ticket: Ticket) -> Option<&Seat> {
-        self.seats.get(self.number(ticket)?)
-    }
-
-    fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Seat> {
-        self.seats.get_mut(self.number(ticket)?)
-    }
-
-    fn of_visitor(&self, visitor: VisitorId) -> Option<&Seat> {
-        let is_theirs = |number: &u32| self.has(*number, |seat| seat.visitor == visitor);
-        self.seats.get(*self.by_visitor.find(self.hasher.hash_one(visitor), is_theirs)?)
-    }
-
-    fn number(&self, ticket: Ticket) -> Option<u32> {
-        let is_it = |number: &u32| self.has(*number, |seat| seat.ticket == ticket);
-        self.by_ticket.find(self.hasher.hash_one(ticket), is_it).copied()
-    }
-
-    fn has(&self, number: u32, is_it: impl Fn(&Seat) -> bool) -> bool {
-        self.seats.get(number).is_some_and(is_it)
-    }
-
-    /// Puts in a seat of a ticket and a visitor that have none.
-    fn insert(&mut self, seat: Seat) {
-        let Self { seats, by_ticket, by_visitor, hasher, .. } = self;
-        let of_ticket = hasher.hash_one(seat.ticket);
-        let of_visitor = hasher.hash_one(seat.visitor);
-        let number = seats.insert(seat);
-        by_ticket.insert_unique(of_ticket, number, |number| {
-            hasher.hash_one(seats.get(*number).map_or(Ticket(0), |seat| seat.ticket))
-        });
-        by_visitor.insert_unique(of_visitor, number, |number| {
-            hasher.hash_one(seats.get(*number).map_or(VisitorId([0; 16]), |seat| seat.visitor))
-        });
-    }
-
-    fn remove(&mut self, ticket: Ticket) -> Option<Seat> {
-        let number = self.number(ticket)?;
-        let seat = self.seats.remove(number)?;
-        for (table, hash) in [
-            (&mut self.by_ticket, self.hasher.hash_one(seat.ticket)),
-            (&mut self.by_visitor, self.hasher.hash_one(seat.visitor)),
-        ] {
-            if let Ok(entry) = table.find_entry(hash, |other| *other == number) {
-                entry.remove();
-            }
-        }
-        Some(seat)
-    }
-}
-
 impl Seat {
     /// What the log is to be told of the seat, where everything up to `told` was heard.
     fn word(&self, told: Seq) -> Word {
@@ -532,56 +411,5 @@ impl Seat {
             hand: self.hand,
         };
         Word { ticket: self.ticket, node, back, basis: self.claim.basis(told) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seat(number: u32) -> Seat {
-        Seat {
-            ticket: Ticket(number),
-            visitor: VisitorId(u128::from(number).to_be_bytes()),
-            hand: 0,
-            sitting: number,
-            to_socket: None,
-            claim: Claim::joined(Socket { node: NodeId([1; 16]), number: 1 }, 0, Seq(1)),
-        }
-    }
-
-    #[test]
-    fn a_seat_is_found_by_ticket_and_visitor_until_it_is_given_up() {
-        let mut seats = Seats::new(100);
-        (0..5_000).for_each(|number| seats.insert(seat(number)));
-        for number in (0..5_000).filter(|number| number % 3 == 0) {
-            assert_eq!(seats.remove(Ticket(number)).map(|seat| seat.sitting), Some(number));
-            assert!(seats.remove(Ticket(number)).is_none());
-        }
-        (5_000..9_000).for_each(|number| seats.insert(seat(number)));
-        for number in 0..9_000 {
-            let expected = (number >= 5_000 || number % 3 != 0).then_some(number);
-            assert_eq!(seats.get(Ticket(number)).map(|seat| seat.sitting), expected);
-            let of_visitor = seats.of_visitor(seat(number).visitor);
-            assert_eq!(of_visitor.map(|seat| seat.sitting), expected);
-        }
-    }
-
-    #[test]
-    fn who_came_since_they_were_found_is_known_and_after_very_many_it_is_assumed() {
-        let mut seats = Seats::new(1);
-        let (ann, bob) = (Ticket(1), Ticket(2));
-        seats.note_coming(Seq(5), ann);
-        seats.note_coming(Seq(6), bob);
-        assert_eq!(seats.came_after(ann, Seq(4)), Some(Seq(5)));
-        assert_eq!(seats.came_after(ann, Seq(5)), None);
-        (0..COMINGS_MAX).for_each(|_| seats.note_coming(Seq(7), bob));
-        assert_eq!(seats.came_after(ann, Seq(5)), Some(Seq(6)));
-        assert_eq!(seats.came_after(ann, Seq(6)), None);
-    }
-
-    #[test]
-    fn a_seat_is_small() {
-        assert!(size_of::<Option<Seat>>() <= 112);
     }
 }

@@ -203,3 +203,57 @@ fn text(value: &Value) -> Result<String, &'static str> {
 fn fault(key: &str, allowed: &str) -> Fault {
     Fault { key: key.to_owned(), allowed: allowed.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_takes_of_the_door_what_it_knows() {
+        let known =
+            Door { title: Some("Sale".to_owned()), max_waiting: Some(7), ..Door::default() };
+        for (text, expected) in [
+            (r#"{"title":"Sale","max_waiting":7}"#, &known),
+            // A key of a later version, of whatever shape.
+            (r#"{"title":"Sale","lanes":[{"share":0.5},null],"max_waiting":7}"#, &known),
+            (r#"{"title":"Sale","far":1e999,"lone":"\ud800","max_waiting":7}"#, &known),
+            // Values that are of the wrong kind, beyond their limits, or those of a later version.
+            (r#"{"title":"Sale","target":"javascript:alert(1)","max_waiting":7}"#, &known),
+            (r#"{"title":"Sale","content":{"en":"Soon"},"max_waiting":7}"#, &known),
+            (
+                r#"{"title":"Sale","allowed_origins":["https://a.example","x"],"max_waiting":7}"#,
+                &known,
+            ),
+            // The rules' keys are not the door's.
+            (r#"{"title":"Sale","rate_per_minute":1,"max_waiting":7}"#, &known),
+            ("{}", &Door::default()),
+            ("", &Door::default()),
+            ("[]", &Door::default()),
+            ("no JSON", &Door::default()),
+            (r#"{"title":"Sale""#, &Door::default()),
+        ] {
+            assert_eq!(&door(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_wrote_of_the_door_is_what_a_node_reads() {
+        let wanted = serde_json::json!({
+            "max_waiting": 7,
+            "target": "https://shop.example/",
+            "allowed_origins": ["https://shop.example"],
+            "title": "Sale",
+            "content": "Soon",
+        });
+        let (stored, keys) = match parse(&wanted) {
+            Ok(policy) => (read_stored(&write_stored(&policy)), write(&policy)),
+            Err(faults) => panic!("{faults:?}"),
+        };
+        let read = stored.map(|policy| door(&policy.door)).unwrap();
+        assert_eq!(read.target.as_deref(), Some("https://shop.example/"));
+        assert_eq!(read.allowed_origins, ["https://shop.example"]);
+        for (key, value) in wanted.as_object().unwrap() {
+            assert_eq!(keys[key], *value, "{key}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The rules of the line. Pure: the same facts give the same line, on every machine and for good.
 //!
 //! Nothing in here waits, reads a clock, draws a random number, or knows how a fact is written
-//! down. Time comes in as the store time of a fact, or as `now` where a decision is asked for.
+//! down. Time comes in as the store time of a fact, as what a decision states, or as `now` where a decision is asked for.
 
 pub mod event;
 pub mod places;

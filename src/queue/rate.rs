@@ -1,4 +1,4 @@
-//! How fast people are let in: the generic cell rate algorithm (ITU-T I.371, annex A) on store times.
+//! How fast people are let in: the generic cell rate algorithm (ITU-T I.371, annex A) in the log's time.
 //!
 //! Each grant moves the next due time on by one interval from the later of itself and the log's time,
 //! and a grant may come up to `burst - 1` intervals before it is due. So in any w seconds there are at

@@ -4,9 +4,9 @@
 //! where the two are apart, and no clock alone moves the time far: that of a server not beyond what was
 //! decided last, that of a worker not beyond the servers' own. (`schemas/README.md`, "What time it is".)
 //!
-//! Until 2026-11-30 a decision that agreed had the server's time, and whatever was before the log's time
-//! could go 5 s beyond it. With a new leader 1.5 s behind, a grant was early by its own log; and a worker
-//! that lied by turns could go ahead without end.
+//! Why a decision that agrees has the latest of three times (2026-11-30): by the server's alone a grant is
+//! early by its own log once a new leader is 1.5 s behind. Why what goes beyond the servers' clocks must be
+//! more than 2 s ahead of both: otherwise a worker that lies by turns goes ahead without end.
 
 use crate::queue::event::{At, Millis};
 

@@ -80,7 +80,8 @@ pub struct JoinedPayload {
     pub queue: String,
     /// For how many seconds the place is kept while nobody is on it.
     pub reconnect_within: u32,
-    /// The highest number that is known of the sockets that the client opened for this place.
+    /// The highest number that is known of the sockets that the client opened for this place, where it counts
+    /// these: its own, since a lower one is answered by `replaced`, which says the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opened: Option<u32>,
 }

@@ -118,6 +118,11 @@ async fn show(
     Ok(Json(to_json(&queue, &shown)).into_response())
 }
 
+/// The queue can have no secret here, and the operator is told why: a full disk it is not.
+fn no_secret(why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "no_secret", why.to_string())
+}
+
 /// Creates a queue, open unless its time is still to come, or replaces the policy of one; with
 /// `If-None-Match: *` only the former.
 async fn put(
@@ -132,12 +137,13 @@ async fn put(
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Problem::new(StatusCode::BAD_REQUEST, "bad_policy", faults.join("; "))
     })?;
-    let no_stream = |why| Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_stream", why);
     let secret = workers.installation.wrap_new(queue.as_str());
-    let secret = secret.map_err(|why| no_stream(why.to_string()))?;
+    let secret = secret.map_err(|why| no_secret(&why))?;
     let made = workers.log.create_stream(&queue, workers.limits, &secret).await;
     let info = made.map_err(|error| match error {
-        StreamError::Refused(why) => no_stream(why),
+        StreamError::Refused(why) => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_stream", why)
+        }
         StreamError::Missing | StreamError::Away(_) => Problem::log_unavailable(),
     })?;
     let worker = workers.start(&queue).await;
@@ -158,7 +164,7 @@ async fn put(
         // Of two who make a queue at once the first one's secret counts for both.
         let wrapped = info.secret.unwrap_or_default();
         let secret = workers.installation.unwrap(queue.as_str(), &wrapped);
-        let (secret, _) = secret.map_err(|why| no_stream(why.to_string()))?;
+        let (secret, _) = secret.map_err(|why| no_secret(&why))?;
         facts.push(by_operator(Setting::Secret(secret)));
         facts.push(by_operator(Setting::Keys(ours)));
         facts.push(by_operator(Setting::State(state, None)));

@@ -16,7 +16,6 @@ use crate::log::append::{AppendError, Appender, NodeFact, Pending};
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::queue::event::{NodeId, Seq, Socket, Ticket};
-use crate::queue::seat::{Claim, Verdict};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::wire::{self, beat::Beat};
@@ -414,11 +413,7 @@ impl Queue {
 
     /// What was to be said of this socket was not written, since nobody was on the seat.
     fn withdrawn(self: &Arc<Self>, ticket: Ticket, socket: Socket) {
-        let judge = |claim: &mut Claim| match claim.socket() == socket {
-            true => claim.withdrawn(),
-            false => Verdict::Keep,
-        };
-        self.hall.judge(ticket, judge, &mut |word| self.assert_here(word));
+        self.hall.withdrawn(ticket, socket, &mut |word| self.assert_here(word));
     }
 
     /// Hands a visitor's return to the log; behind an outage it is written only if they are still here.

@@ -114,13 +114,13 @@ impl Hall {
         let told = seats.told;
         if let Some(seat) = seats.get(ticket) {
             let (here, there) = (claim.socket(), seat.claim.socket());
-            let is_later = here.node == there.node && here.number < there.number;
-            let is_newer = claim.opened() > 0 && claim.opened() < seat.claim.opened();
+            let there_is_later = here.node == there.node && here.number < there.number;
+            let there_is_newer = claim.opened() > 0 && claim.opened() < seat.claim.opened();
             if hand < seat.hand {
                 return Err(NoSeat::Carried);
             }
             // Another hand is another browser, which counts for itself.
-            if hand == seat.hand && (is_later || is_newer) {
+            if hand == seat.hand && (there_is_later || there_is_newer) {
                 return Err(NoSeat::Newer(seat.claim.opened()));
             }
         }
@@ -227,17 +227,17 @@ impl Hall {
         seat.is_some_and(|seat| seat.to_socket.is_some())
     }
 
-    /// What is known of whether the log has a visitor here, and what is to be done about it. What
-    /// `say` is given is to be told the log.
-    pub(in crate::node) fn judge(
+    /// What was to be said of this socket was not written, since nobody was on the seat.
+    pub(in crate::node) fn withdrawn(
         &self,
         ticket: Ticket,
-        judge: impl FnOnce(&mut Claim) -> Verdict,
+        socket: Socket,
         say: &mut dyn FnMut(Word),
     ) {
         let mut seats = self.lock();
-        let Some(seat) = seats.get_mut(ticket) else { return };
-        let verdict = judge(&mut seat.claim);
+        let seat = seats.get_mut(ticket).filter(|seat| seat.claim.socket() == socket);
+        let Some(seat) = seat else { return };
+        let verdict = seat.claim.withdrawn();
         self.act(&mut seats, ticket, verdict, say);
     }
 

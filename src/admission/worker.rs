@@ -148,9 +148,12 @@ impl Worker {
         let was_idle = !is_anyone_s_time_running(&self.line);
         let change = self.line.apply(record.seq, record.stored, entry);
         // What counts nowhere decided nothing.
-        let decision = match entry {
-            Entry::Decided(decision) if change.void_entry.is_none() => Some(decision),
-            _ => None,
+        let decision = if let Entry::Decided(decision) = entry
+            && change.void_entry.is_none()
+        {
+            Some(decision)
+        } else {
+            None
         };
         self.service.hear_entry(decision, &self.line, was_idle);
         if let Some(Shift { from, to, .. }) = change.shifted {

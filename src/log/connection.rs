@@ -1,9 +1,11 @@
 //! One connection to NATS. It comes back by itself for as long as the process lives.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::queue::event::Level;
@@ -23,6 +25,8 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 pub struct Log {
     pub(super) client: Client,
     newest: Level,
+    /// Wakes whoever waits for a connection.
+    connected: watch::Receiver<()>,
 }
 
 /// The address can't be used.
@@ -42,6 +46,7 @@ impl Log {
         if let (Some(user), Some(password)) = (server.username(), server.password()) {
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
+        let (to_connected, connected) = watch::channel(());
         let options = options
             .name(name)
             .retry_on_initial_connect()
@@ -53,11 +58,14 @@ impl Log {
             .ping_interval(Duration::from_secs(5))
             .request_timeout(Some(REQUEST_SECONDS_MAX))
             .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
-            .event_callback(async |event| note(&event));
+            .event_callback(move |event| {
+                note(&event, &to_connected);
+                std::future::ready(())
+            });
         // The address holds a password: the error says what is wrong with it, not what it is.
         let client =
             options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
-        Ok(Self { client, newest })
+        Ok(Self { client, newest, connected })
     }
 
     /// The highest level of a log that this program knows.
@@ -78,10 +86,32 @@ impl Log {
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
+
+    /// How often this client has connected.
+    pub(super) fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Comes back on another connection than this: what was asked on this one may never be answered.
+    pub(super) async fn reconnected(&self) {
+        let mut connected = self.connected.clone();
+        connected.mark_unchanged();
+        let connection = self.connections();
+        // News of this connection may come after it is in use.
+        while self.connections() == connection {
+            if connected.changed().await.is_err() {
+                // The client has ended; each request has its own end.
+                std::future::pending::<()>().await;
+            }
+        }
+        // The client says so just before it goes by it.
+        self.connected_within(RECONNECT_WAIT_MAX).await;
+    }
 }
 
-fn note(event: &Event) {
+fn note(event: &Event, connected: &watch::Sender<()>) {
     if matches!(event, Event::Connected) {
+        connected.send_replace(());
         tracing::info!("connected to the log");
     } else if matches!(event, Event::Disconnected) {
         tracing::warn!("the connection to the log is lost; trying again");

@@ -192,8 +192,14 @@ impl Log {
         if !self.is_connected() {
             return Err(ApiFailure::Away("there is no connection".to_owned()));
         }
-        let reply = self.client.request(subject, body.to_string().into()).await;
-        let message = reply.map_err(|error| ApiFailure::Away(error.to_string()))?;
+        let message = tokio::select! {
+            reply = self.client.request(subject, body.to_string().into()) => {
+                reply.map_err(|error| ApiFailure::Away(error.to_string()))?
+            }
+            () = self.reconnected() => {
+                return Err(ApiFailure::Away("the connection was lost".to_owned()));
+            }
+        };
         let reply: Reply<T> = serde_json::from_slice(&message.payload)
             .map_err(|error| ApiFailure::Away(error.to_string()))?;
         match (reply.error, reply.body) {

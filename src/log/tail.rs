@@ -1,6 +1,5 @@
 //! Reading the log from a sequence on, in order and without a gap, for as long as one likes.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
@@ -234,6 +233,8 @@ impl Tail {
             let message = tokio::select! {
                 message = live.next() => message.ok_or(Done)?,
                 () = &mut look_again => return Ok(()),
+                // What was said in between is missed.
+                () = self.log.reconnected() => return Ok(()),
                 () = self.to_reader.closed() => return Err(Done),
             };
             if self.log.connections() != connection {
@@ -311,6 +312,7 @@ impl Log {
         let all = subjects::log_all(queue);
         match self.fetch_messages(queue, next, &all, count).await {
             Ok(found) => Ok(found.iter().filter_map(read_record).collect()),
+            // What broke the connection would break it each time.
             Err(FetchError) => self.read_singly(queue, next, count.min(SINGLE_MESSAGES)).await,
         }
     }
@@ -329,8 +331,11 @@ impl Log {
         while records.len() < count && self.is_connected() {
             let request =
                 serde_json::json!({"seq": next.0, "next_by_subj": subjects::log_all(queue)});
-            let reply = self.client.request(api.clone(), request.to_string().into()).await;
-            let reply = reply.map_err(|_| FetchError)?;
+            let reply = tokio::select! {
+                reply = self.client.request(api.clone(), request.to_string().into()) => reply.ok(),
+                () = self.reconnected() => None,
+            };
+            let reply = reply.ok_or(FetchError)?;
             let read: SingleJson =
                 serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
             let Some(message) = read.message else { break };
@@ -363,8 +368,12 @@ impl Log {
         let mut found = Vec::new();
         let connection = self.connections();
         loop {
-            let reply = tokio::time::timeout(FETCH_WAIT_MAX, replies.next()).await;
-            let message = reply.ok().flatten().ok_or(FetchError)?;
+            let reply = tokio::select! {
+                reply = replies.next() => reply,
+                () = self.reconnected() => None,
+                () = tokio::time::sleep(FETCH_WAIT_MAX) => None,
+            };
+            let message = reply.ok_or(FetchError)?;
             // What comes on a new connection may follow on what was lost with the old one.
             if self.connections() != connection {
                 return Err(FetchError);
@@ -376,11 +385,6 @@ impl Log {
                 Some(_) => return Err(FetchError),
             }
         }
-    }
-
-    /// How often this client has connected.
-    fn connections(&self) -> u64 {
-        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 }
 

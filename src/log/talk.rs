@@ -113,8 +113,12 @@ impl Log {
             return Err(AskError::Nobody);
         }
         let request = Request::new().payload(body.into()).timeout(Some(wait));
-        let message = self.client.send_request(subject, request).await;
-        message.map(|message| message.payload).map_err(|_| AskError::Nobody)
+        tokio::select! {
+            message = self.client.send_request(subject, request) => {
+                message.map(|message| message.payload).map_err(|_| AskError::Nobody)
+            }
+            () = self.reconnected() => Err(AskError::Nobody),
+        }
     }
 
     async fn question<Q: Serialize, A: DeserializeOwned>(

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
-use crate::log::talk::AskError;
+use crate::log::talk::{ASK_WAIT_MAX, AskError};
 use crate::node::places::end_reason;
 use crate::node::{Node, Queue};
 use crate::queue::digest::standing_of_code;
@@ -21,6 +21,9 @@ use crate::wire::id::Id;
 
 /// Visitors that wait to be looked up; beyond it they are told to come back.
 const WAITING_MAX: usize = 16_384;
+
+/// Pause before a question that nobody answered is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a visitor was when the projector had applied `through`.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,18 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
         visitors: batch.iter().map(|wanted| Id(wanted.visitor.0)).collect(),
         at_least: batch.iter().map(|wanted| wanted.at_least.0).max().unwrap_or(0),
     };
-    let answer: Result<PlaceAnswer, AskError> = log.ask(queue, "place", &question).await;
+    // Our connection or the projector's may just be lost, and is there again in a moment.
+    let answered = async {
+        loop {
+            let answer: Result<PlaceAnswer, AskError> = log.ask(queue, "place", &question).await;
+            match answer {
+                Err(AskError::Nobody) => tokio::time::sleep(ASK_AGAIN).await,
+                answered => return answered,
+            }
+        }
+    };
+    let answer = tokio::time::timeout(ASK_WAIT_MAX, answered).await;
+    let answer = answer.unwrap_or(Err(AskError::Nobody));
     let answer = answer.and_then(|answer| {
         if answer.places.len() == batch.len() { Ok(answer) } else { Err(AskError::Unreadable) }
     });

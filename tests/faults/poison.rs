@@ -137,6 +137,40 @@ async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
     );
 }
 
+/// Whoever is sent what stands in such a header loses the connection, and all readers at once do: what was
+/// said meanwhile is missed, and the first questions about it find nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_while_the_log_s_connections_break_is_not_sent_away() {
+    const BREAKS: usize = 20;
+    const AT_ONCE: usize = 8;
+    let system = System::start("breaks");
+    let policy = json!({"rate_per_minute": 6_000});
+    assert_eq!(system.operate("PUT", "/admin/queues/demo", &policy).0, 200);
+    let url = system.socket(0, "demo");
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicUsize::new(0));
+    let steady: Vec<_> = (0..AT_ONCE)
+        .map(|_| tokio::spawn(come_and_go(url.clone(), Arc::clone(&stop), Arc::clone(&served))))
+        .collect();
+    for number in 0..BREAKS {
+        let before = served.load(Ordering::SeqCst);
+        let payload = format!("{{\"break\":{number}}}").into_bytes();
+        put(&system, "headers that are none", "node", "node.joined", &payload).await;
+        wait_until("the visitors go on", || {
+            served.load(Ordering::SeqCst) >= before + AT_ONCE
+                || steady.iter().any(|it| it.is_finished())
+        });
+    }
+    stop.store(true, Ordering::SeqCst);
+    for visitors in steady {
+        visitors.await.unwrap();
+    }
+    in_order(&system, "demo");
+    let result =
+        format!("{} visitors let in meanwhile, none sent away", served.load(Ordering::SeqCst));
+    row("an entry whose headers break every reader's connection", BREAKS, &result);
+}
+
 /// Visitors who come one after another, and are let in.
 async fn come_and_go(url: String, stop: Arc<AtomicBool>, served: Arc<AtomicUsize>) {
     while !stop.load(Ordering::SeqCst) {

@@ -85,7 +85,8 @@ impl Visitor {
             if message["type"] == kind {
                 return message;
             }
-            assert!(message.get("close").is_none(), "{kind} was awaited, not {message}");
+            let is_over = message.get("close").is_some();
+            assert!(!is_over, "{kind} was awaited, not {message}, after {:#?}", self.heard);
         }
     }
 

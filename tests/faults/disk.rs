@@ -202,13 +202,13 @@ async fn joins(url: &str) -> String {
     name(&id)
 }
 
-async fn bytes(auditor: &async_nats::Client, queue: &str) -> u64 {
+pub async fn bytes(auditor: &async_nats::Client, queue: &str) -> u64 {
     let info = ask(auditor, &format!("$JS.API.STREAM.INFO.ANTEROOM_{queue}"), json!({})).await;
     info["state"]["bytes"].as_u64().unwrap()
 }
 
 /// Gives a stream twice the room, as an operator does by hand.
-async fn enlarge(operator: &async_nats::Client, queue: &str) {
+pub async fn enlarge(operator: &async_nats::Client, queue: &str) {
     let stream = format!("ANTEROOM_{queue}");
     let info = ask(operator, &format!("$JS.API.STREAM.INFO.{stream}"), json!({})).await;
     let mut config = info["config"].clone();

@@ -36,6 +36,7 @@ mod frames;
 mod handshakes;
 mod kills;
 mod leaders;
+mod nearly_full;
 mod poison;
 mod projectors;
 mod redemptions;

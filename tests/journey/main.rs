@@ -32,6 +32,7 @@ mod keys;
 mod kills;
 mod levels;
 mod load;
+mod missed_turn;
 mod one_bad_entry;
 mod outages;
 mod places;

@@ -1,6 +1,7 @@
 //! Tokens for the visitors who sit here and have their turn: asked for until they have come.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) async fn run(
 ) {
     let mut batch = Vec::new();
     let mut pending: BTreeMap<Ticket, Id> = BTreeMap::new();
+    // After whom is asked next: whoever gets no token holds nobody else up.
+    let mut after = None;
     loop {
         if pending.is_empty() {
             tokio::select! {
@@ -50,7 +53,7 @@ pub(super) async fn run(
                 pending.insert(ticket, Id(visitor.0));
             }
         }
-        let all_came = ask(&log, &queue, &mut pending).await;
+        let all_came = ask(&log, &queue, &mut pending, &mut after).await;
         forget_done(&queue, &mut pending);
         if !all_came {
             tokio::select! {
@@ -69,13 +72,31 @@ fn forget_done(queue: &Queue, pending: &mut BTreeMap<Ticket, Id>) {
     });
 }
 
-/// Asks once for as many as go into a question; whether all of them came.
-async fn ask(log: &Log, queue: &Queue, pending: &mut BTreeMap<Ticket, Id>) -> bool {
-    let asked: Vec<(Ticket, Id)> = pending
-        .iter()
+/// Who goes into the next question: as many as it takes, behind the last one of the question before.
+fn next_asked(pending: &BTreeMap<Ticket, Id>, after: &mut Option<Ticket>) -> Vec<(Ticket, Id)> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let behind = pending.range((from, Bound::Unbounded));
+    let asked: Vec<(Ticket, Id)> = behind
         .take(VISITORS_PER_QUESTION_MAX)
         .map(|(ticket, visitor)| (*ticket, *visitor))
         .collect();
+    // At the end it begins anew.
+    let is_whole = asked.len() == VISITORS_PER_QUESTION_MAX;
+    *after = asked.last().filter(|_| is_whole).map(|(ticket, _)| *ticket);
+    asked
+}
+
+/// Asks once for as many as go into a question; whether all of them came.
+async fn ask(
+    log: &Log,
+    queue: &Queue,
+    pending: &mut BTreeMap<Ticket, Id>,
+    after: &mut Option<Ticket>,
+) -> bool {
+    let asked = next_asked(pending, after);
+    if asked.is_empty() {
+        return true;
+    }
     let question = MintQuestion { visitors: asked.iter().map(|(_, visitor)| *visitor).collect() };
     let answer: Result<MintAnswer, AskError> =
         log.gate(&queue.id, "mint", &question, ANSWER_WAIT_MAX).await;
@@ -91,4 +112,30 @@ async fn ask(log: &Log, queue: &Queue, pending: &mut BTreeMap<Ticket, Id>) -> bo
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gets_no_token_holds_nobody_up() {
+        let count = u32::try_from(2 * VISITORS_PER_QUESTION_MAX + 3).unwrap();
+        let mut pending: BTreeMap<Ticket, Id> =
+            (0..count).map(|n| (Ticket(n), Id([0; 16]))).collect();
+        let mut after = None;
+        let mut asked = || {
+            let asked = next_asked(&pending, &mut after);
+            (asked.first().map(|it| it.0.0), asked.len())
+        };
+        let each = VISITORS_PER_QUESTION_MAX;
+        let second = u32::try_from(each).unwrap();
+        assert_eq!(asked(), (Some(0), each));
+        assert_eq!(asked(), (Some(second), each));
+        assert_eq!(asked(), (Some(2 * second), 3));
+        assert_eq!(asked(), (Some(0), each));
+        pending.clear();
+        let mut after = Some(Ticket(7));
+        assert_eq!((next_asked(&pending, &mut after), after), (Vec::new(), None));
+    }
 }

@@ -36,6 +36,11 @@ use projector::{Ended, Projector, store_dir};
 const QUESTIONS_WAITING_MAX: usize = 1_024;
 /// How often the list of queues is looked at, besides being told of new ones.
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
+/// Names that wait to be looked up. A queue that was just made is told of by its first entry; this is for
+/// one whose entry was missed, until the list is looked at.
+const NAMES_WAITING_MAX: usize = 64;
+/// Pause between two names: nobody who asks for names that there are not costs the log more than this.
+const NAME_EVERY: Duration = Duration::from_millis(50);
 /// How often it is said that this projector is there, and what it can read.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Until the log answers at all.
@@ -43,8 +48,16 @@ const FIRST_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs the projector of every queue until it is asked to stop.
 pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<()> {
-    let mut role =
-        Role { log: log.clone(), dir, shutdown: shutdown.clone(), queues: BTreeMap::new() };
+    let (to_names, names) = mpsc::channel(NAMES_WAITING_MAX);
+    let (to_role, mut found) = mpsc::channel(NAMES_WAITING_MAX);
+    shutdown.spawn(look_names_up(log.clone(), names, to_role, shutdown.clone()));
+    let mut role = Role {
+        log: log.clone(),
+        dir,
+        shutdown: shutdown.clone(),
+        queues: BTreeMap::new(),
+        to_names,
+    };
     let mut questions = listen(&log, subjects::ask_all()).await?;
     let mut rebuilds = listen(&log, subjects::rebuild_all()).await?;
     let mut configured = listen(&log, subjects::stored_configured()).await?;
@@ -57,6 +70,10 @@ pub async fn run(log: Log, dir: PathBuf, shutdown: Shutdown) -> anyhow::Result<(
                 Some(question) => role.question(question).await,
                 None => return Ok(()),
             },
+            Some((queue, question)) = found.recv() => {
+                role.start([queue]);
+                role.question(question).await;
+            }
             heard = rebuilds.next() => match heard {
                 Some(question) => role.rebuild(question).await,
                 None => return Ok(()),
@@ -93,6 +110,8 @@ struct Role {
     dir: PathBuf,
     shutdown: Shutdown,
     queues: BTreeMap<QueueId, mpsc::Sender<Question>>,
+    /// What is asked about queues that are not known.
+    to_names: mpsc::Sender<(QueueId, Heard)>,
 }
 
 impl Role {
@@ -129,24 +148,46 @@ impl Role {
 
     async fn question(&mut self, heard: Heard) {
         let Some((queue, _)) = subjects::question(&heard.subject) else { return };
-        if !self.queues.contains_key(&queue) {
-            match self.log.stream_info(&queue).await {
-                Ok(_) => self.start([queue.clone()]),
-                Err(StreamError::Missing) => {
-                    return self.refuse(&heard, Refusal::UnknownQueue).await;
-                }
-                Err(StreamError::Away(_) | StreamError::Refused(_)) => {
-                    return self.refuse(&heard, Refusal::LogUnavailable).await;
+        match self.queues.get(&queue) {
+            // When it is full the asker's time-out says so, and the asker asks again.
+            Some(to_projector) => drop(to_projector.try_send(Question::new(heard))),
+            None => {
+                if let Err(full) = self.to_names.try_send((queue, heard)) {
+                    let (_, heard) = full.into_inner();
+                    self.refuse(&heard, Refusal::LogUnavailable).await;
                 }
             }
-        }
-        if let Some(to_projector) = self.queues.get(&queue) {
-            // When it is full the asker's time-out says so, and the asker asks again.
-            let _ = to_projector.try_send(Question::new(heard));
         }
     }
 
     async fn refuse(&self, heard: &Heard, refusal: Refusal) {
         self.log.answer(heard, &Answer::<()>::No(refusal)).await;
+    }
+}
+
+/// Looks up whether there are queues of names that are not known, one after another, beside all else.
+async fn look_names_up(
+    log: Log,
+    mut names: mpsc::Receiver<(QueueId, Heard)>,
+    to_role: mpsc::Sender<(QueueId, Heard)>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let asked = tokio::select! {
+            asked = names.recv() => asked,
+            () = shutdown.stopped() => return,
+        };
+        let Some((queue, heard)) = asked else { return };
+        let refusal = match log.stream_info(&queue).await {
+            Ok(_) => {
+                // The asker asks again where this finds no room.
+                let _ = to_role.try_send((queue, heard));
+                continue;
+            }
+            Err(StreamError::Missing) => Refusal::UnknownQueue,
+            Err(StreamError::Away(_) | StreamError::Refused(_)) => Refusal::LogUnavailable,
+        };
+        log.answer(&heard, &Answer::<()>::No(refusal)).await;
+        tokio::time::sleep(NAME_EVERY).await;
     }
 }

@@ -167,7 +167,7 @@ impl Config {
         self.text("log")
     }
 
-    /// The address of the NATS server.
+    /// The addresses of the NATS servers.
     pub fn nats(&self) -> Result<String, ConfigError> {
         match (self.text("nats"), self.text("nats_file")) {
             (Some(url), _) => Ok(url.to_owned()),

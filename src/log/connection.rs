@@ -8,6 +8,7 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::ids;
 use crate::queue::event::Level;
 
 /// Above this an unanswered request counts as lost. An append to a busy disk takes milliseconds; a
@@ -35,25 +36,26 @@ pub struct Log {
 pub struct ConnectError(String);
 
 impl Log {
-    /// Connects to `url`, as `nats://user:password@host:port`, and keeps trying. Comes back at
-    /// once, connected or not: a role starts without a log and says that it has none.
-    /// `newest` is the highest level of a log that this program knows.
-    pub async fn connect(url: &str, name: &str, newest: Level) -> Result<Self, ConnectError> {
-        // The address holds a password: the error says what is wrong with it, not what it is.
-        let failed = |why: &str| ConnectError(why.to_owned());
-        let server: ServerAddr = url.parse().map_err(|_| failed("it is no nats:// address"))?;
+    /// Connects to one of the `addresses`, each as `nats://user:password@host:port` and separated by commas
+    /// or white space, and keeps trying. Comes back at once, connected or not: a role starts without a log
+    /// and says that it has none. All of them are of one identity. `newest` is the highest level of a log
+    /// that this program knows.
+    pub async fn connect(addresses: &str, name: &str, newest: Level) -> Result<Self, ConnectError> {
+        let servers = parse(addresses)?;
         let mut options = ConnectOptions::new();
-        if let (Some(user), Some(password)) = (server.username(), server.password()) {
+        if let Some((user, password)) = servers.first().and_then(identity) {
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
+        let spread = 0.5 + f64::from(ids::node().0[0]) / 255.0;
         let (to_connected, connected) = watch::channel(());
         let options = options
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| {
+            .reconnect_delay_callback(move |attempts| {
                 let millis = u64::try_from(attempts).unwrap_or(u64::MAX).saturating_mul(50);
-                RECONNECT_WAIT_MAX.min(Duration::from_millis(millis))
+                // All who lost a server at once come back one after another.
+                RECONNECT_WAIT_MAX.min(Duration::from_millis(millis)).mul_f64(spread)
             })
             .ping_interval(Duration::from_secs(5))
             .request_timeout(Some(REQUEST_SECONDS_MAX))
@@ -63,8 +65,10 @@ impl Log {
                 std::future::ready(())
             });
         // The address holds a password: the error says what is wrong with it, not what it is.
-        let client =
-            options.connect(url).await.map_err(|error| ConnectError(error.kind().to_string()))?;
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| ConnectError(error.kind().to_string()))?;
         Ok(Self { client, newest, connected })
     }
 
@@ -109,6 +113,24 @@ impl Log {
     }
 }
 
+/// The servers of a list. The error says what is wrong with an address and not what it is: it holds a password.
+fn parse(addresses: &str) -> Result<Vec<ServerAddr>, ConnectError> {
+    let failed = |why: &str| ConnectError(why.to_owned());
+    let words = addresses.split(|c: char| c == ',' || c.is_whitespace());
+    let servers: Result<Vec<ServerAddr>, _> =
+        words.filter(|word| !word.is_empty()).map(str::parse).collect();
+    let servers = servers.map_err(|_| failed("it is no nats:// address"))?;
+    let Some(first) = servers.first() else { return Err(failed("there is none")) };
+    if servers.iter().any(|server| identity(server) != identity(first)) {
+        return Err(failed("the addresses are of several identities"));
+    }
+    Ok(servers)
+}
+
+fn identity(server: &ServerAddr) -> Option<(&str, &str)> {
+    Some((server.username()?, server.password()?))
+}
+
 fn note(event: &Event, connected: &watch::Sender<()>) {
     if matches!(event, Event::Connected) {
         connected.send_replace(());
@@ -117,5 +139,31 @@ fn note(event: &Event, connected: &watch::Sender<()>) {
         tracing::warn!("the connection to the log is lost; trying again");
     } else {
         tracing::debug!(%event, "log connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_a_list_of_one_identity() {
+        let read = |text: &str| {
+            parse(text).map(|servers| servers.iter().map(ServerAddr::port).collect::<Vec<_>>())
+        };
+        let why = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(read("nats://ann:x@a:4222").unwrap(), [4222]);
+        let list = "nats://ann:x@a:1, nats://ann:x@b:2,nats://ann:x@c:3\n";
+        assert_eq!(read(list).unwrap(), [1, 2, 3]);
+        assert_eq!(read("nats://ann:x@a:1\nnats://ann:x@b:2\n").unwrap(), [1, 2]);
+        assert_eq!(why(" ,\n"), "can't use the NATS address: there is none");
+        assert_eq!(
+            why("nats://ann:x@a:1,nats://bob:y@b:2"),
+            "can't use the NATS address: the addresses are of several identities"
+        );
+        assert_eq!(
+            why("nats://ann:x@a:1,nats://ann:x y@b"),
+            "can't use the NATS address: it is no nats:// address"
+        );
     }
 }

@@ -320,20 +320,14 @@ impl Writer {
     async fn read_back(&self, subject: &str, id: &str) -> Option<Option<Stored>> {
         let mut next = Seq(self.stored_to.0 + 1);
         loop {
-            let found = self.log.fetch_messages(&self.queue, next, subject, FETCHED_AT_ONCE).await;
-            let found = found.ok()?;
-            if found.is_empty() {
+            // Of the leader: what has not come to a follower yet would be written twice.
+            let Some(found) = self.log.get_of_leader(&self.queue, next, subject).await.ok()? else {
                 return Some(None);
+            };
+            if found.message_id().as_deref() == Some(id) {
+                return Some(Some(Stored { seq: found.seq(), duplicate: true }));
             }
-            for message in &found {
-                let headers = message.headers.as_ref()?;
-                let text = |name: &str| headers.get_last(name).map(async_nats::HeaderValue::as_str);
-                let seq = Seq(text("Nats-Sequence")?.parse().ok()?);
-                if text("Nats-Msg-Id") == Some(id) {
-                    return Some(Some(Stored { seq, duplicate: true }));
-                }
-                next = Seq(seq.0 + 1);
-            }
+            next = Seq(found.seq().0 + 1);
         }
     }
 
@@ -342,8 +336,6 @@ impl Writer {
         format!("{}-{}", self.id, self.entries)
     }
 }
-
-const FETCHED_AT_ONCE: usize = 500;
 
 async fn sleep_until(deadline: Option<Instant>) {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::monotonic()));

@@ -8,6 +8,7 @@
 
 pub mod subjects;
 pub mod connection;
+mod codes;
 pub mod stream;
 pub mod publish;
 pub mod append;

@@ -5,8 +5,8 @@ use async_nats::{HeaderMap, Request};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::log::codes::{ApiError, Meaning};
 use crate::log::connection::Log;
-use crate::log::stream::ApiError;
 use crate::queue::event::Seq;
 
 /// The log's acknowledgement: the message is on disk.
@@ -46,13 +46,6 @@ struct Ack {
     duplicate: bool,
 }
 
-const WRONG_LAST_SEQUENCE: u32 = 10_071;
-const WRONG_LAST_SEQUENCE_CONSTANT: u32 = 10_164;
-const MAXIMUM_BYTES: u32 = 10_077;
-const INSUFFICIENT_RESOURCES: u32 = 10_023;
-const STORAGE_EXCEEDED: u32 = 10_047;
-const UNAVAILABLE: u16 = 503;
-
 impl Log {
     pub(super) async fn publish(
         &self,
@@ -86,11 +79,12 @@ fn read_ack(payload: &[u8]) -> Result<Stored, PublishError> {
     match (ack.error, ack.seq) {
         (None, Some(seq)) => Ok(Stored { seq: Seq(seq), duplicate: ack.duplicate }),
         (None, None) => Err(PublishError::Unknown),
-        (Some(error), _) => Err(match error.err_code {
-            WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT => PublishError::FenceLost,
-            MAXIMUM_BYTES | INSUFFICIENT_RESOURCES | STORAGE_EXCEEDED => PublishError::Full,
-            _ if error.code == UNAVAILABLE => PublishError::Away,
-            _ => PublishError::Refused(error.description),
+        (Some(error), _) => Err(match error.meaning() {
+            Meaning::OtherFirst => PublishError::FenceLost,
+            Meaning::UnderWay => PublishError::Unknown,
+            Meaning::Full => PublishError::Full,
+            Meaning::Passes | Meaning::Missing => PublishError::Away,
+            Meaning::Exists | Meaning::Refused => PublishError::Refused(error.description),
         }),
     }
 }
@@ -109,8 +103,9 @@ mod tests {
             read(&format!(r#"{{"error":{{"code":{http},"err_code":{code},"description":"d"}}}}"#))
         };
         assert_eq!(error(10_071, 400), Err(PublishError::FenceLost));
-        assert_eq!(error(10_164, 400), Err(PublishError::FenceLost));
-        assert_eq!(error(10_077, 400), Err(PublishError::Full));
+        assert_eq!(error(10_164, 400), Err(PublishError::Unknown));
+        assert_eq!(error(10_158, 409), Err(PublishError::Unknown));
+        assert_eq!(error(10_077, 503), Err(PublishError::Full));
         assert_eq!(error(10_008, 503), Err(PublishError::Away));
         assert_eq!(error(10_060, 400), Err(PublishError::Refused("d".to_owned())));
         assert_eq!(read("garbage"), Err(PublishError::Unknown));

@@ -133,6 +133,17 @@ pub enum Halt {
     Version1,
 }
 
+impl Halt {
+    /// Whether the reason can pass without another program or another log: what a server said may have been
+    /// less than what the log holds.
+    pub fn can_pass(&self) -> bool {
+        match self {
+            Self::Gap { .. } | Self::OtherStream => true,
+            Self::Level { .. } | Self::Version1 => false,
+        }
+    }
+}
+
 /// Decodes records up to one behind which no reader may go on, and goes on with the chain.
 pub(super) fn decode_all(
     records: &[Record],

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::log::codes::{ApiError, Meaning};
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
 use crate::queue::event::{At, Seq};
@@ -86,22 +87,20 @@ struct Reply<T> {
     body: Option<T>,
 }
 
-/// An error as JetStream's API writes it.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct ApiError {
-    pub(super) code: u16,
-    #[serde(default)]
-    pub(super) err_code: u32,
-    #[serde(default)]
-    pub(super) description: String,
-}
-
 #[derive(Deserialize)]
 struct InfoJson {
     created: String,
     ts: String,
     config: ConfigJson,
     state: StateJson,
+    /// Of a server that is one of several.
+    cluster: Option<ClusterJson>,
+}
+
+#[derive(Deserialize)]
+struct ClusterJson {
+    #[serde(default)]
+    leader: String,
 }
 
 #[derive(Deserialize)]
@@ -134,12 +133,17 @@ impl Log {
         limits: Limits,
         secret: &str,
     ) -> Result<Info, StreamError> {
+        // What is there needs no room, and may have limits of its own: it is used as it is.
+        match self.stream_info(queue).await {
+            Err(StreamError::Missing) => {}
+            known => return known,
+        }
         let subject = format!("$JS.API.STREAM.CREATE.{}", subjects::stream(queue));
         let made = self.api::<InfoJson>(subject, &template(queue, limits, secret)).await;
         match made {
             Ok(_) => self.stream_info(queue).await,
-            // Already there, with a secret and perhaps limits of its own: it is used as it is.
-            Err(ApiFailure::Api(error)) if error.err_code == STREAM_NAME_IN_USE => {
+            // Somebody else has made it meanwhile.
+            Err(ApiFailure::Api(error)) if error.meaning() == Meaning::Exists => {
                 self.stream_info(queue).await
             }
             Err(failure) => Err(failure.into()),
@@ -152,6 +156,10 @@ impl Log {
         let asked = clock::monotonic();
         let info: InfoJson = self.api(subject, &json!({})).await?;
         let heard = clock::monotonic();
+        // A member of a group without a leader tells what it has itself, which may be less.
+        if info.cluster.is_some_and(|cluster| cluster.leader.is_empty()) {
+            return Err(StreamError::Away("the stream has no leader".to_owned()));
+        }
         let instant = |text: &str| {
             clock::parse_rfc3339(text).ok_or_else(|| StreamError::Refused(format!("time {text}")))
         };
@@ -210,11 +218,6 @@ impl Log {
     }
 }
 
-const STREAM_NOT_FOUND: u32 = 10_059;
-const STREAM_NAME_IN_USE: u32 = 10_058;
-/// "No leader yet" and the like: it passes.
-const UNAVAILABLE: u16 = 503;
-
 enum ApiFailure {
     Away(String),
     Api(ApiError),
@@ -224,9 +227,13 @@ impl From<ApiFailure> for StreamError {
     fn from(failure: ApiFailure) -> Self {
         match failure {
             ApiFailure::Away(why) => Self::Away(why),
-            ApiFailure::Api(error) if error.err_code == STREAM_NOT_FOUND => Self::Missing,
-            ApiFailure::Api(error) if error.code == UNAVAILABLE => Self::Away(error.description),
-            ApiFailure::Api(error) => Self::Refused(error.description),
+            ApiFailure::Api(error) => match error.meaning() {
+                Meaning::Missing => Self::Missing,
+                Meaning::Passes | Meaning::UnderWay => Self::Away(error.description),
+                Meaning::OtherFirst | Meaning::Full | Meaning::Exists | Meaning::Refused => {
+                    Self::Refused(error.description)
+                }
+            },
         }
     }
 }

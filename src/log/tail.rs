@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::log::codes::{ApiError, Meaning};
 use crate::log::connection::{Log, REQUEST_SECONDS_MAX};
 use crate::log::record::{Decoded, Halt, Record, decode_all};
 use crate::log::stream::{Info, StreamError};
@@ -27,7 +28,8 @@ pub enum Heard<R = Record> {
     Info(Info),
     /// The log can't be reached, since this point of the machine's time.
     Away(Instant),
-    /// The reader must not go on.
+    /// The reader must not go on. Where the reason can pass ([`Halt::can_pass`]) it is looked at again, and
+    /// the next [`Heard::Info`] says that it has.
     Halt(Halt),
 }
 
@@ -154,14 +156,28 @@ impl Tail {
             return;
         };
         let mut away_since = None;
+        let mut halted = None;
         loop {
             let connection = self.log.connections();
-            let heard = match self.look().await {
-                Ok(_) => {
-                    away_since = None;
+            let seen = match self.look().await {
+                Ok(()) => {
+                    (away_since, halted) = (None, None);
                     self.listen(&mut live, connection).await
                 }
-                Err(Halted::For(halt)) => self.tell(Heard::Halt(halt)).await.and(Err(Done)),
+                Err(not) => Err(not),
+            };
+            let heard = match seen {
+                Ok(()) => Ok(()),
+                Err(Halted::Done) => Err(Done),
+                Err(Halted::For(halt)) => {
+                    let told = match halted.as_ref() == Some(&halt) {
+                        true => Ok(()),
+                        false => self.tell(Heard::Halt(halt.clone())).await,
+                    };
+                    halted = Some(halt);
+                    tokio::time::sleep(INFO_EVERY).await;
+                    told
+                }
                 Err(Halted::Away) => {
                     let since = *away_since.get_or_insert_with(clock::monotonic);
                     let told = self.tell(Heard::Away(since)).await;
@@ -200,7 +216,7 @@ impl Tail {
         self.short_since = None;
         self.check_last().await?;
         let last = info.last;
-        self.tell(Heard::Info(info)).await.map_err(|Done| Halted::Away)?;
+        self.tell(Heard::Info(info)).await?;
         while self.next <= last {
             let batch = self.log.fetch(&self.queue, self.next, FETCH_MESSAGES).await;
             let batch = batch.map_err(|FetchError| Halted::Away)?;
@@ -226,16 +242,16 @@ impl Tail {
 
     /// Passes on what comes live, until the stream is to be looked at again: at the latest when it comes
     /// on another connection, whose server may have another stream.
-    async fn listen(&mut self, live: &mut Subscriber, connection: u64) -> Result<(), Done> {
+    async fn listen(&mut self, live: &mut Subscriber, connection: u64) -> Result<(), Halted> {
         let look_again = tokio::time::sleep(INFO_EVERY);
         tokio::pin!(look_again);
         loop {
             let message = tokio::select! {
-                message = live.next() => message.ok_or(Done)?,
+                message = live.next() => message.ok_or(Halted::Done)?,
                 () = &mut look_again => return Ok(()),
                 // What was said in between is missed.
                 () = self.log.reconnected() => return Ok(()),
-                () = self.to_reader.closed() => return Err(Done),
+                () = self.to_reader.closed() => return Err(Halted::Done),
             };
             if self.log.connections() != connection {
                 return Ok(());
@@ -258,13 +274,9 @@ impl Tail {
                 }
                 message = live.next().now_or_never().flatten();
             }
-            match self.pass_on(batch).await {
-                Ok(()) if message.is_none() => {}
-                Ok(()) | Err(Halted::Away) => return Ok(()),
-                Err(Halted::For(halt)) => {
-                    self.tell(Heard::Halt(halt)).await?;
-                    return Err(Done);
-                }
+            self.pass_on(batch).await?;
+            if message.is_some() {
+                return Ok(());
             }
         }
     }
@@ -278,7 +290,7 @@ impl Tail {
         if let Some(last) = batch.last() {
             self.next = Seq(last.seq.0 + 1);
             self.last = Some((last.seq, last.stored));
-            self.tell(Heard::Records(batch)).await.map_err(|Done| Halted::Away)?;
+            self.tell(Heard::Records(batch)).await?;
         }
         match beyond {
             Some(found) => Err(Halted::For(Halt::Gap { expected: self.next, found })),
@@ -291,9 +303,17 @@ impl Tail {
     }
 }
 
+/// Why the log is not read on at the moment.
 enum Halted {
     Away,
     For(Halt),
+    Done,
+}
+
+impl From<Done> for Halted {
+    fn from(Done: Done) -> Self {
+        Self::Done
+    }
 }
 
 /// A fetch that did not come to its end.
@@ -325,26 +345,42 @@ impl Log {
         next: Seq,
         count: usize,
     ) -> Result<Vec<Record>, FetchError> {
-        let api = format!("$JS.API.STREAM.MSG.GET.{}", subjects::stream(queue));
         let mut records = Vec::new();
         let mut next = next;
-        while records.len() < count && self.is_connected() {
-            let request =
-                serde_json::json!({"seq": next.0, "next_by_subj": subjects::log_all(queue)});
-            let reply = tokio::select! {
-                reply = self.client.request(api.clone(), request.to_string().into()) => reply.ok(),
-                () = self.reconnected() => None,
-            };
-            let reply = reply.ok_or(FetchError)?;
-            let read: SingleJson =
-                serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
-            let Some(message) = read.message else { break };
+        while records.len() < count {
+            let found = self.get_of_leader(queue, next, &subjects::log_all(queue)).await?;
+            let Some(message) = found else { break };
             let record = message.into_record().ok_or(FetchError)?;
             next = Seq(record.seq.0 + 1);
             records.push(record);
         }
-        // None is for the one who asks to find out: it may be the end, or the server's bad day.
-        if records.is_empty() { Err(FetchError) } else { Ok(records) }
+        Ok(records)
+    }
+
+    /// The first message from `next` on with this subject, as the stream's leader has it; none where there
+    /// is none yet.
+    pub(super) async fn get_of_leader(
+        &self,
+        queue: &QueueId,
+        next: Seq,
+        subject: &str,
+    ) -> Result<Option<MessageJson>, FetchError> {
+        if !self.is_connected() {
+            return Err(FetchError);
+        }
+        let api = format!("$JS.API.STREAM.MSG.GET.{}", subjects::stream(queue));
+        let request = serde_json::json!({"seq": next.0, "next_by_subj": subject});
+        let reply = tokio::select! {
+            reply = self.client.request(api, request.to_string().into()) => reply.ok(),
+            () = self.reconnected() => None,
+        };
+        let reply = reply.ok_or(FetchError)?;
+        let read: SingleJson = serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
+        match (read.message, read.error) {
+            (Some(message), _) => Ok(Some(message)),
+            (None, Some(error)) if error.meaning() == Meaning::Missing => Ok(None),
+            (None, _) => Err(FetchError),
+        }
     }
 
     pub(super) async fn fetch_messages(
@@ -391,21 +427,39 @@ impl Log {
 #[derive(Deserialize)]
 struct SingleJson {
     message: Option<MessageJson>,
+    error: Option<ApiError>,
 }
 
+/// One message as JSON.
 #[derive(Deserialize)]
-struct MessageJson {
+pub(super) struct MessageJson {
     seq: u64,
     time: String,
     subject: String,
     #[serde(default)]
     data: String,
+    /// Its headers as they are stored, in base64.
+    #[serde(default)]
+    hdrs: String,
 }
 
 impl MessageJson {
+    /// Where it is.
+    pub(super) fn seq(&self) -> Seq {
+        Seq(self.seq)
+    }
+
+    /// The id under which it was published, if it has one.
+    pub(super) fn message_id(&self) -> Option<String> {
+        let headers = STANDARD.decode(&self.hdrs).ok()?;
+        let headers = String::from_utf8(headers).ok()?;
+        let id = headers.lines().find_map(|line| line.strip_prefix("Nats-Msg-Id:"))?;
+        Some(id.trim().to_owned())
+    }
+
     fn into_record(self) -> Option<Record> {
         Some(Record {
-            seq: Seq(self.seq),
+            seq: self.seq(),
             stored: clock::parse_rfc3339(&self.time)?,
             subject: self.subject,
             payload: STANDARD.decode(self.data).ok()?.into(),

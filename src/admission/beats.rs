@@ -63,6 +63,8 @@ struct Heard {
     is_listed: bool,
     /// Those of which we have not read yet what the log held when we began.
     folding: BTreeSet<QueueId>,
+    /// Those of which a decision has been under way for too long.
+    stuck: BTreeSet<QueueId>,
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
     /// Who else reads logs, as role and id: when each was heard last, and up to which level it can.
@@ -187,6 +189,18 @@ impl Beats {
         self.heard().folding.remove(queue);
     }
 
+    /// A decision of this queue has been under way for too long, or has come to its end. Another worker is
+    /// given the turn, once for each time; where there is none, the other queues are not to wait for it.
+    pub(super) fn stuck(&self, queue: &QueueId, is_stuck: bool) {
+        let mut heard = self.heard();
+        if is_stuck {
+            heard.stuck.insert(queue.clone());
+            heard.turn.give_up(clock::monotonic());
+        } else {
+            heard.stuck.remove(queue);
+        }
+    }
+
     /// Tells every worker what a site reported.
     pub(super) async fn report(&self, queue: &QueueId, milli: u16) {
         self.beat(vec![Reported { queue: queue.to_string(), milli }]).await;
@@ -198,7 +212,8 @@ impl Beats {
             let now = clock::monotonic();
             let hears = heard.hears(now);
             let is_folding = !heard.is_listed || !heard.folding.is_empty();
-            heard.turn.look(hears, is_folding, now);
+            let comes_last = is_folding || !heard.stuck.is_empty();
+            heard.turn.look(hears, comes_last, now);
             let active = heard.turn.is_active(now);
             if std::mem::replace(&mut heard.said_active, active) != active {
                 tracing::info!(active, "whose turn it is to decide");
@@ -328,6 +343,7 @@ impl Heard {
             said_active: false,
             is_listed: false,
             folding: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             nodes: BTreeMap::new(),
             readers: BTreeMap::new(),
             swept: None,

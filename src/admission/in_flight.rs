@@ -2,17 +2,25 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admission::command::Command;
 use crate::admission::service::outage_of;
+use crate::clock;
 use crate::log::connection::Log;
 use crate::log::publish::{PublishError, Stored};
 use crate::log::subjects::QueueId;
 use crate::queue::event::{Decision, Level, Millis, Seq};
 
 /// Pause before a decision is tried again after the log failed.
-const RETRY_WAIT: Duration = Duration::from_millis(200);
+pub(super) const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// The log said that this one or another is stored, and the tail has brought neither for so long: what was
+/// under way may have come to nothing with a leader, and it is sent again. The fence lets in only one.
+const UNSEEN_MAX: Duration = Duration::from_secs(1);
+
+/// A decision is stored or not within milliseconds. After this something is wrong here or on the way to the
+/// log, and another worker may do better.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(10);
 
 /// What became of sending a decision.
 pub(super) type Outcome = Result<Stored, PublishError>;
@@ -23,7 +31,10 @@ pub(super) struct InFlight {
     pub(super) decision: Decision,
     /// Who waits for it.
     pub(super) commands: Vec<Command>,
+    begun: Instant,
     sending: Option<Sending>,
+    /// When it is sent again, unless the tail has brought something before.
+    again_at: Option<Instant>,
     /// It was sent and may be stored, whatever later attempts say.
     maybe_stored: bool,
     /// An outage was written by somebody since it was sent.
@@ -40,7 +51,9 @@ impl InFlight {
         Self {
             decision,
             commands,
+            begun: clock::monotonic(),
             sending: None,
+            again_at: None,
             maybe_stored: false,
             outage_written: false,
             abandoned: false,
@@ -52,6 +65,7 @@ impl InFlight {
     /// which it was sent.
     pub(super) fn send(&mut self, log: &Log, queue: &QueueId, now: Millis, version: Level) {
         self.decision.now = now;
+        self.again_at = None;
         let (log, queue, decision) = (log.clone(), queue.clone(), self.decision.clone());
         self.sending =
             Some(Box::pin(async move { log.append_fenced(&queue, &decision, version).await }));
@@ -60,6 +74,17 @@ impl InFlight {
     /// Whether it was sent and nothing was heard of it yet.
     pub(super) fn is_sending(&self) -> bool {
         self.sending.is_some()
+    }
+
+    /// Whether it is to be sent again, when nothing has come of it.
+    pub(super) fn is_due_again(&self) -> bool {
+        self.again_at.is_some_and(|again_at| again_at <= clock::monotonic())
+    }
+
+    /// For how long it has been under way, if that is too long.
+    pub(super) fn late(&self) -> Option<Duration> {
+        let elapsed = clock::monotonic().duration_since(self.begun);
+        (elapsed > UNDER_WAY_MAX).then_some(elapsed)
     }
 
     /// A decision has come back from the log, perhaps this one.
@@ -73,23 +98,22 @@ impl InFlight {
         self.outage_written |= outage_of(&decision.facts).is_some();
     }
 
-    /// Notes what became of sending it; the pause before anything is sent again, if there is one.
-    pub(super) fn note(&mut self, outcome: &Outcome) -> Option<Duration> {
+    /// Notes what became of sending it. It is sent again after a pause, where nothing has come of it by then.
+    pub(super) fn note(&mut self, outcome: &Outcome) {
         self.sending = None;
-        match outcome {
+        let pause = match outcome {
             // The tail brings it back, ours or the one that was first.
             Ok(_) | Err(PublishError::FenceLost) => {
                 self.maybe_stored = true;
-                None
+                UNSEEN_MAX
             }
             Err(PublishError::Unknown) => {
                 self.maybe_stored = true;
-                Some(RETRY_WAIT)
+                RETRY_WAIT
             }
-            Err(PublishError::Away | PublishError::Full | PublishError::Refused(_)) => {
-                Some(RETRY_WAIT)
-            }
-        }
+            Err(PublishError::Away | PublishError::Full | PublishError::Refused(_)) => RETRY_WAIT,
+        };
+        self.again_at = Some(clock::monotonic() + pause);
     }
 
     /// Whether the log has said that it will not have it.

@@ -19,9 +19,9 @@ const LISTEN_MIN: Duration = Duration::from_millis(600);
 /// Of several who stand by the one with the lowest id goes on; each further one waits longer by this,
 /// and hears of the one before.
 const STAGGER: Duration = Duration::from_millis(500);
-/// Whoever has not read the log up to its end yet waits so much longer: one that stands by with a hot
-/// fold goes on before that, and would otherwise stand by while somebody else reads.
-const FOLDING_WAIT: Duration = Duration::from_secs(4);
+/// Whoever has not read the log up to its end yet, or is stuck with a decision, waits so much longer: one
+/// that stands by with a hot fold goes on before that.
+const COMES_LAST_WAIT: Duration = Duration::from_secs(4);
 /// Whoever has not looked for so long was stopped, and does not know whose turn it is: four beats.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
@@ -73,9 +73,17 @@ impl Turn {
         self.yield_to_lower();
     }
 
-    /// Sees whose turn it is now; `hears` says whether our own beats come back, and `is_folding` whether
-    /// we are still reading what the log held when we began.
-    pub(super) fn look(&mut self, hears: bool, is_folding: bool, now: Instant) {
+    /// Lets another go on, if there is one.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.others.retain(|_, other| now.duration_since(other.heard) <= SILENCE_MAX);
+        if !self.others.is_empty() {
+            (self.is_active, self.free_since) = (false, None);
+        }
+    }
+
+    /// Sees whose turn it is now; `hears` says whether our own beats come back, and `comes_last` whether
+    /// we are still reading what the log held when we began, or could not write a decision.
+    pub(super) fn look(&mut self, hears: bool, comes_last: bool, now: Instant) {
         self.looked = Some(now);
         if !hears {
             // Another may go on meanwhile, and we would not know.
@@ -91,10 +99,10 @@ impl Turn {
         }
         let free_since = *self.free_since.get_or_insert(now);
         let lower = u32::try_from(self.others.range(..self.own).count()).unwrap_or(u32::MAX);
-        let folding = if is_folding { FOLDING_WAIT } else { Duration::ZERO };
+        let later = if comes_last { COMES_LAST_WAIT } else { Duration::ZERO };
         let is_listening = now.duration_since(since) < LISTEN_MIN;
         self.is_active = !is_listening
-            && now.duration_since(free_since) >= STAGGER.saturating_mul(lower) + folding;
+            && now.duration_since(free_since) >= STAGGER.saturating_mul(lower) + later;
     }
 
     /// Of two who decide, the one with the lower id goes on.

@@ -53,6 +53,7 @@ pub(super) fn start(
         halted: None,
         commands: VecDeque::new(),
         in_flight: None,
+        is_stuck: false,
         not_before: None,
         next_due: None,
         time_first: false,
@@ -73,7 +74,10 @@ pub(super) struct Worker {
     pub(super) loads: Loads,
     pub(super) halted: Option<Halt>,
     pub(super) commands: VecDeque<Command>,
-    in_flight: Option<InFlight>,
+    pub(super) in_flight: Option<InFlight>,
+    /// Whether it has been for too long.
+    is_stuck: bool,
+    /// After a decision that the log did not take.
     not_before: Option<Instant>,
     /// When the rate allows the next one.
     pub(super) next_due: Option<Instant>,
@@ -108,6 +112,7 @@ impl Worker {
             }
             self.settle();
             self.give_up_late_commands();
+            self.hand_over_when_stuck();
             self.decide();
         }
     }
@@ -121,7 +126,12 @@ impl Worker {
                     }
                 }
             }
-            tail::Heard::Info(info) => self.service.hear_info(&info, &self.line),
+            tail::Heard::Info(info) => {
+                if let Some(halt) = self.halted.take_if(|halt| halt.can_pass()) {
+                    tracing::warn!(queue = %self.queue, was = %halt, "reading on");
+                }
+                self.service.hear_info(&info, &self.line);
+            }
             tail::Heard::Away(_) => self.service.interrupt(),
             tail::Heard::Halt(halt) => self.halt(halt),
         }
@@ -195,26 +205,30 @@ impl Worker {
 
     fn sent(&mut self, outcome: Outcome) {
         let Some(in_flight) = &mut self.in_flight else { return };
-        if let Some(retry_after) = in_flight.note(&outcome) {
-            self.not_before = Some(clock::monotonic() + retry_after);
-        }
+        in_flight.note(&outcome);
         if let Err(error) = &outcome
             && in_flight.is_refused(error)
         {
             tracing::error!(queue = %self.queue, %error, "a decision was not taken");
-            if let Some(in_flight) = self.in_flight.take() {
-                self.keep_outage(&in_flight);
+            if let Some(in_flight) = self.take_unsent() {
                 let why = Refused::Gate(Refusal::LogUnavailable);
                 in_flight.commands.into_iter().for_each(|command| command.refuse(why));
             }
         } else if in_flight.is_surely_unsent() {
             // It is made anew later; its commands wait on.
-            if let Some(in_flight) = self.in_flight.take() {
-                self.keep_outage(&in_flight);
+            if let Some(in_flight) = self.take_unsent() {
                 let commands = in_flight.commands.into_iter().rev();
                 commands.for_each(|command| self.commands.push_front(command));
             }
         }
+    }
+
+    /// What was under way and is surely not stored; the next is tried after a pause.
+    fn take_unsent(&mut self) -> Option<InFlight> {
+        let in_flight = self.in_flight.take()?;
+        self.keep_outage(&in_flight);
+        self.not_before = Some(clock::monotonic() + in_flight::RETRY_WAIT);
+        Some(in_flight)
     }
 
     /// The fence has moved: either our decision came back, or another one that made it void.
@@ -248,6 +262,15 @@ impl Worker {
         }
     }
 
+    /// Where a decision is stuck, another worker may do better.
+    fn hand_over_when_stuck(&mut self) {
+        let is_stuck = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.late().is_some());
+        if std::mem::replace(&mut self.is_stuck, is_stuck) != is_stuck {
+            tracing::warn!(queue = %self.queue, is_stuck, "a decision that is under way");
+            self.beats.stuck(&self.queue, is_stuck);
+        }
+    }
+
     fn give_up_late_commands(&mut self) {
         let now = clock::monotonic();
         let halted = self.halted.is_some();
@@ -275,21 +298,21 @@ impl Worker {
     }
 
     fn decide(&mut self) {
-        if self.not_before.is_some_and(|not_before| clock::monotonic() < not_before) {
-            return;
-        }
         if let Some(in_flight) = &self.in_flight {
             if in_flight.is_sending() {
                 return;
             }
             if !in_flight.abandoned {
-                // Unknown after a time-out: the same decision again; the fence lets in only one.
-                if self.not_before.take().is_some() {
+                // The same decision again; the fence lets in only one.
+                if in_flight.is_due_again() {
                     self.send();
                 }
                 return;
             }
             self.in_flight = None;
+        }
+        if self.not_before.is_some_and(|not_before| clock::monotonic() < not_before) {
+            return;
         }
         if !self.service.is_back() || !self.is_caught_up() {
             return;
@@ -306,8 +329,6 @@ impl Worker {
             ordered.or_else(|| is_active.then(|| self.due())?.map(|facts| (facts, Vec::new())))
         };
         let Some((facts, commands)) = next else { return };
-        // A pause that is over belongs to an earlier decision; this one is not to be sent twice for it.
-        self.not_before = None;
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
         let (now, worker) = (Millis::from(self.now()), self.beats.worker());
         let decision = Decision { prev, basis, now, worker, facts };

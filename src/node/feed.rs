@@ -96,7 +96,7 @@ impl Follower {
             self.node.stopped(queue.clone(), why);
             // It gives no snapshot of what it has; and one that read another stream than we did speaks
             // of that one.
-            let Some(known) = known.filter(|known| known.view().is_of_stream(frame.stream)) else {
+            let Some(known) = known.filter(|known| known.view().stream() == frame.stream) else {
                 return;
             };
             if halted.is_log_gone {
@@ -158,7 +158,7 @@ impl Follower {
         let through = view.through();
         let queue = match self.node.known(&id) {
             Some(queue) => {
-                if !view.is_of(&queue.view()) {
+                if view.stream() != queue.view().stream() {
                     return queue.halt();
                 }
                 let newer = through >= queue.view().through();

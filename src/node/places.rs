@@ -224,6 +224,8 @@ impl View {
             }
             // What a projector says that has stopped is right, and no news.
             if frame.halted.is_none() {
+                // A projector that follows this stream overrules what another has said of it.
+                self.halted = false;
                 self.heard = clock::monotonic();
                 self.clock.set(At(frame.now));
             }
@@ -315,9 +317,15 @@ impl View {
         self.waiting.len()
     }
 
-    /// Another stream has taken the place of the one that this is of; true the first time.
+    /// Another stream has taken the place of the one that this is of, unless a projector is heard that
+    /// follows this one; true the first time.
     pub(super) fn halt(&mut self) -> bool {
-        !std::mem::replace(&mut self.halted, true)
+        !self.is_heard() && !std::mem::replace(&mut self.halted, true)
+    }
+
+    /// Whether a projector is heard that goes on.
+    fn is_heard(&self) -> bool {
+        clock::monotonic().duration_since(self.heard) <= SILENCE_MAX
     }
 
     /// Whether the log of this replica is gone: nobody new can be put in line.
@@ -325,14 +333,9 @@ impl View {
         self.halted
     }
 
-    /// Whether this is a replica of this stream.
-    pub(super) fn is_of_stream(&self, stream: i64) -> bool {
-        self.stream == stream
-    }
-
-    /// Whether this is a replica of the same stream.
-    pub(super) fn is_of(&self, other: &Self) -> bool {
-        self.stream == other.stream
+    /// The stream that this is a replica of: when it was made.
+    pub(super) fn stream(&self) -> i64 {
+        self.stream
     }
 
     /// Whether the numbers may be old.
@@ -340,10 +343,7 @@ impl View {
         let now = clock::monotonic();
         let uncovered =
             self.uncovered.is_some_and(|(_, at)| now.duration_since(at) > UNCOVERED_MAX);
-        self.halted
-            || uncovered
-            || self.behind_millis > BEHIND_MILLIS_MAX
-            || now.duration_since(self.heard) > SILENCE_MAX
+        self.halted || uncovered || self.behind_millis > BEHIND_MILLIS_MAX || !self.is_heard()
     }
 
     /// Why the numbers may be old, in words for an operator; `None` when they are fresh.

@@ -151,6 +151,9 @@ impl Projector {
                 }
             }
             tail::Heard::Info(info) => {
+                if let Some(halt) = self.halted.take_if(|halt| halt.can_pass()) {
+                    tracing::warn!(queue = %self.queue, was = %halt, "reading on");
+                }
                 self.stream = Some(info.created);
                 let seq = self.fold.line().seq();
                 let known = self.behind.filter(|(end, _)| *end > seq);

@@ -39,6 +39,7 @@ mod leaders;
 mod nearly_full;
 mod poison;
 mod projectors;
+mod quorum;
 mod redemptions;
 mod sockets;
 mod stopped_node;

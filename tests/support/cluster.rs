@@ -34,6 +34,8 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Cluster {
     dir: PathBuf,
     addresses: [SocketAddr; 3],
+    routes: [SocketAddr; 3],
+    has_clocks: bool,
     processes: Vec<Child>,
 }
 
@@ -41,20 +43,30 @@ impl Cluster {
     /// Starts servers with empty stores and true clocks, and comes back when a stream on all three can be
     /// made.
     pub(crate) async fn start() -> Self {
+        Self::begin(true).await
+    }
+
+    /// The same three with the machine's clock alone, which are quicker.
+    pub(crate) async fn start_plain() -> Self {
+        Self::begin(false).await
+    }
+
+    async fn begin(has_clocks: bool) -> Self {
         let [addresses, routes] = [(); 2].map(|()| [(); 3].map(|()| here()));
         let name = format!("anteroom-cluster-{}-{}", std::process::id(), addresses[0].port());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
-        let mut cluster = Self { dir, addresses, processes: Vec::new() };
+        let mut cluster = Self { dir, addresses, routes, has_clocks, processes: Vec::new() };
         for which in 0..3 {
-            let process = cluster.start_one(which, routes);
+            let process = cluster.start_one(which);
             cluster.processes.push(process);
         }
         cluster.until_formed().await;
         cluster
     }
 
-    fn start_one(&self, which: usize, routes: [SocketAddr; 3]) -> Child {
+    fn start_one(&self, which: usize) -> Child {
+        let routes = self.routes;
         let mut text =
             configuration(&name(which), self.addresses[which], &self.file(which, "store"));
         // Clients stay at the server whose address they were given.
@@ -64,8 +76,8 @@ impl Cluster {
             routes.map(|route| format!("\"nats://{route}\"")).join(", ")
         );
         std::fs::write(self.file(which, "conf"), text).unwrap();
-        let log = File::create(self.file(which, "log")).unwrap();
-        let mut command = if which == 0 {
+        let log = File::options().create(true).append(true).open(self.file(which, "log")).unwrap();
+        let mut command = if which == 0 || !self.has_clocks {
             Command::new(program())
         } else {
             let clock = self.file(which, "clock");
@@ -111,6 +123,31 @@ impl Cluster {
     /// The address of one identity at one of the servers.
     pub(crate) fn url(&self, identity: &str, which: usize) -> String {
         format!("nats://{identity}:{}@{}", password(identity), self.addresses[which])
+    }
+
+    /// The addresses of one identity at these servers, in the order in which they are tried.
+    pub(crate) fn urls(&self, identity: &str, which: &[usize]) -> String {
+        let urls: Vec<String> = which.iter().map(|which| self.url(identity, *which)).collect();
+        urls.join(",")
+    }
+
+    /// Kills a server at once.
+    pub(crate) fn kill(&mut self, which: usize) {
+        let process = &mut self.processes[which];
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Starts a server again that was killed, on what it had stored.
+    pub(crate) fn start_again(&mut self, which: usize) {
+        self.processes[which] = self.start_one(which);
+    }
+
+    /// Stops a server where it is, or has it go on.
+    pub(crate) fn signal(&self, which: usize, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.processes[which].id()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
+            .unwrap();
     }
 
     /// Has the wall clocks of the second and the third server so many seconds off, and comes back when

@@ -1,0 +1,159 @@
+//! Three log servers of which too few are left: what is said then is believed only of a leader, nothing that
+//! was asked for is lost, and everything goes on by itself when the others are back.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::by_hand::in_order;
+use crate::checker::{read, retell};
+use crate::cluster::Cluster;
+use crate::row::row;
+use crate::system::{System, get, wait_until};
+use crate::visitor::{Visitor, connection_id, key, name};
+
+const QUEUE: &str = "line";
+/// After this, everything serves again.
+const BACK_MAX: Duration = Duration::from_secs(15);
+/// Longer than a stream is believed to be short by mistake.
+const LEADERLESS: Duration = Duration::from_secs(14);
+const FOLLOWERS_AWAY: Duration = Duration::from_secs(4);
+const JOINING: usize = 20;
+/// A decision is sent, not answered, and sent again more than once.
+const UNDER_WAY: Duration = Duration::from_secs(9);
+
+fn start(cluster: &Cluster, name: &str, servers: &[usize]) -> System {
+    let system = System::start_at(name, 3, |role| cluster.urls(role, servers));
+    system.queue(QUEUE, &json!({"rate_per_minute": 6_000}));
+    system
+}
+
+/// A member without a leader tells how long the log is by what it has itself, which may be an entry less
+/// than a projector has read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_behind_and_has_no_leader_closes_no_queue() {
+    let mut cluster = Cluster::start_plain().await;
+    let system = start(&cluster, "minority", &[0, 2]);
+    cluster.move_leader(QUEUE, 0).await;
+    let url = system.socket(1, QUEUE);
+    assert_eq!(system.operate("POST", &format!("/admin/queues/{QUEUE}/pause"), &json!({})).0, 200);
+    let mut waiting = Visitor::join(&url, &key()).await;
+    waiting.until("QUEUE_UPDATE").await;
+    // Whoever was connected to the third goes to the first, and reads there what the third misses.
+    cluster.kill(2);
+    wait_until("the node is ready", || get(&format!("{}/readyz", system.node(1))).0 == 200);
+    let mut late = Visitor::join(&url, &key()).await;
+    late.until("QUEUE_UPDATE").await;
+    cluster.kill(0);
+    cluster.kill(1);
+    cluster.start_again(2);
+    tokio::time::sleep(LEADERLESS).await;
+    assert!(!system.logs().contains("halted"), "a reader has stopped:\n{}", system.logs());
+    cluster.start_again(0);
+    cluster.start_again(1);
+    let began = Instant::now();
+    let ready = || get(&format!("{}/readyz", system.node(1))).0 == 200;
+    wait_until("the node is ready again", ready);
+    let mut new = Visitor::join(&url, &key()).await;
+    new.until("JOINED").await;
+    let update = new.until("QUEUE_UPDATE").await;
+    assert_eq!(update["payload"]["position"], 3);
+    let back = began.elapsed();
+    assert!(back < BACK_MAX, "it took {back:?}");
+    assert_eq!(system.operate("POST", &format!("/admin/queues/{QUEUE}/open"), &json!({})).0, 200);
+    waiting.until("ADMITTED").await;
+    late.until("ADMITTED").await;
+    new.until("ADMITTED").await;
+    in_order(&system, QUEUE);
+    let said = format!(
+        "no reader stopped in {LEADERLESS:?}; served again {:.1} s after two came back",
+        back.as_secs_f64()
+    );
+    row("a leaderless member that lacks an entry", 1, &said);
+}
+
+/// The followers are away for longer than an append is waited for: the same message is sent again while the
+/// first is still being stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_that_wait_for_followers_are_refused_to_nobody() {
+    let cluster = Cluster::start_plain().await;
+    let system = start(&cluster, "followers", &[0]);
+    cluster.move_leader(QUEUE, 0).await;
+    assert_eq!(system.operate("POST", &format!("/admin/queues/{QUEUE}/pause"), &json!({})).0, 200);
+    let url = system.socket(1, QUEUE);
+    Visitor::join(&url, &key()).await.until("JOINED").await;
+    cluster.signal(1, Signal::STOP);
+    cluster.signal(2, Signal::STOP);
+    let joining = (0..JOINING).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let mut visitor = Visitor::join(&url, &key()).await;
+            let id = connection_id(&visitor.until("JOINED").await);
+            visitor.until("QUEUE_UPDATE").await;
+            (visitor, name(&id))
+        })
+    });
+    let joining: Vec<_> = joining.collect();
+    tokio::time::sleep(FOLLOWERS_AWAY).await;
+    cluster.signal(1, Signal::CONT);
+    cluster.signal(2, Signal::CONT);
+    let mut seated = Vec::new();
+    for visitor in joining {
+        seated.push(visitor.await.expect("nobody is sent away"));
+    }
+    let story = retell(&read(&system, QUEUE).await);
+    for (_, name) in &seated {
+        assert_eq!(story.joined.iter().filter(|other| *other == name).count(), 1, "{name}");
+    }
+    assert_eq!(story.joined.len(), JOINING + 1, "somebody is in line whom nobody knows");
+    in_order(&system, QUEUE);
+    let said = format!(
+        "{JOINING} joins while both followers were away {FOLLOWERS_AWAY:?}: all in line once"
+    );
+    row("an append that is under way when it is sent again", 1, &said);
+}
+
+/// A decision was under way when the followers and then the leader died: it may have come to nothing, and the
+/// log said only that something was under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_died_with_its_leader_is_made_again() {
+    let mut cluster = Cluster::start_plain().await;
+    let system = start(&cluster, "decision", &[0, 1, 2]);
+    let rate = json!({"rate_per_minute": 20});
+    assert_eq!(system.operate("PUT", &format!("/admin/queues/{QUEUE}"), &rate).0, 200);
+    cluster.move_leader(QUEUE, 0).await;
+    let url = system.socket(1, QUEUE);
+    let mut visitors = Vec::new();
+    for _ in 0..6 {
+        visitors.push(Visitor::join(&url, &key()).await);
+    }
+    visitors[0].until("ADMITTED").await;
+    cluster.kill(1);
+    cluster.kill(2);
+    // The next one's turn comes, and waits in the leader for followers.
+    tokio::time::sleep(UNDER_WAY).await;
+    cluster.kill(0);
+    for which in [1, 2, 0] {
+        cluster.start_again(which);
+    }
+    let began = Instant::now();
+    let pause = format!("/admin/queues/{QUEUE}/pause");
+    wait_until("an operator is obeyed", || system.operate("POST", &pause, &json!({})).0 == 200);
+    let obeyed = began.elapsed();
+    let open = format!("/admin/queues/{QUEUE}/open");
+    assert_eq!(system.operate("POST", &open, &json!({})).0, 200);
+    visitors[1].until("ADMITTED").await;
+    let back = began.elapsed();
+    assert!(back < BACK_MAX, "obeyed after {obeyed:?}, let in after {back:?}");
+    for visitor in &mut visitors[2..] {
+        visitor.until("ADMITTED").await;
+    }
+    in_order(&system, QUEUE);
+    let said = format!(
+        "obeyed {:.1} s and let in {:.1} s after the servers were started",
+        obeyed.as_secs_f64(),
+        back.as_secs_f64()
+    );
+    row("both followers and then the leader die under a decision", 1, &said);
+}

@@ -65,6 +65,8 @@ mod cluster;
 mod faketime;
 #[path = "../support/ports.rs"]
 mod ports;
+#[path = "../support/wires.rs"]
+mod wires;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../log/world.rs"]

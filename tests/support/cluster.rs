@@ -24,18 +24,30 @@ use serde_json::{Value, json};
 use crate::faketime;
 use crate::ports::free_port;
 use crate::support::{START_WAIT_MAX, answers, configuration, password, program};
+use crate::wires::Wires;
 
 /// A leader that is asked to give way is followed within this, also where the other was behind.
 const MOVE_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How often it is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
+/// What the servers have of their own.
+enum Surroundings {
+    /// Nothing.
+    Shared,
+    /// The second and the third a wall clock.
+    Clocks,
+    /// Each a network namespace.
+    Wires(Wires),
+}
+
 /// Three servers. Dropped, they are killed and their folder is gone.
 pub(crate) struct Cluster {
     dir: PathBuf,
     addresses: [SocketAddr; 3],
-    routes: [SocketAddr; 3],
-    has_clocks: bool,
+    /// Of each, where it listens to the others and where it finds them.
+    routes: [(SocketAddr, Vec<SocketAddr>); 3],
+    surroundings: Surroundings,
     processes: Vec<Child>,
 }
 
@@ -43,20 +55,36 @@ impl Cluster {
     /// Starts servers with empty stores and true clocks, and comes back when a stream on all three can be
     /// made.
     pub(crate) async fn start() -> Self {
-        Self::begin(true).await
+        Self::on_this_machine(Surroundings::Clocks).await
     }
 
     /// The same three with the machine's clock alone, which are quicker.
     pub(crate) async fn start_plain() -> Self {
-        Self::begin(false).await
+        Self::on_this_machine(Surroundings::Shared).await
     }
 
-    async fn begin(has_clocks: bool) -> Self {
+    /// The same, each at the end of wires that can be cut. The test must be in a network of its own.
+    pub(crate) async fn start_on(wires: Wires) -> Self {
+        let addresses = [0, 1, 2].map(|which| wires.address(which));
+        let routes = [0, 1, 2].map(|which| wires.routes(which));
+        Self::begin(addresses, routes, Surroundings::Wires(wires)).await
+    }
+
+    async fn on_this_machine(surroundings: Surroundings) -> Self {
         let [addresses, routes] = [(); 2].map(|()| [(); 3].map(|()| here()));
+        let routes = routes.map(|own| (own, routes.to_vec()));
+        Self::begin(addresses, routes, surroundings).await
+    }
+
+    async fn begin(
+        addresses: [SocketAddr; 3],
+        routes: [(SocketAddr, Vec<SocketAddr>); 3],
+        surroundings: Surroundings,
+    ) -> Self {
         let name = format!("anteroom-cluster-{}-{}", std::process::id(), addresses[0].port());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
-        let mut cluster = Self { dir, addresses, routes, has_clocks, processes: Vec::new() };
+        let mut cluster = Self { dir, addresses, routes, surroundings, processes: Vec::new() };
         for which in 0..3 {
             let process = cluster.start_one(which);
             cluster.processes.push(process);
@@ -66,25 +94,31 @@ impl Cluster {
     }
 
     fn start_one(&self, which: usize) -> Child {
-        let routes = self.routes;
+        let (listen, routes) = &self.routes[which];
         let mut text =
             configuration(&name(which), self.addresses[which], &self.file(which, "store"));
         // Clients stay at the server whose address they were given.
         text += &format!(
             "cluster {{ name: anteroom-test, listen: \"{}\", no_advertise: true, routes: [{}] }}\n",
-            routes[which],
-            routes.map(|route| format!("\"nats://{route}\"")).join(", ")
+            listen,
+            routes.iter().map(|it| format!("\"nats://{it}\"")).collect::<Vec<_>>().join(", ")
         );
         std::fs::write(self.file(which, "conf"), text).unwrap();
         let log = File::options().create(true).append(true).open(self.file(which, "log")).unwrap();
-        let mut command = if which == 0 || !self.has_clocks {
-            Command::new(program())
-        } else {
-            let clock = self.file(which, "clock");
-            std::fs::write(&clock, faketime::text(0)).unwrap();
-            let mut command = Command::new(format!("qemu-{}", std::env::consts::ARCH));
-            command.arg(on_path(&program())).envs(faketime::environment_by(&clock));
-            command
+        let mut command = match &self.surroundings {
+            Surroundings::Clocks if which > 0 => {
+                let clock = self.file(which, "clock");
+                std::fs::write(&clock, faketime::text(0)).unwrap();
+                let mut command = Command::new(format!("qemu-{}", std::env::consts::ARCH));
+                command.arg(on_path(&program())).envs(faketime::environment_by(&clock));
+                command
+            }
+            Surroundings::Shared | Surroundings::Clocks => Command::new(program()),
+            Surroundings::Wires(wires) => {
+                let mut command = wires.by(which);
+                command.arg(program());
+                command
+            }
         };
         command.arg("--config").arg(self.file(which, "conf")).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -141,6 +175,12 @@ impl Cluster {
     /// Starts a server again that was killed, on what it had stored.
     pub(crate) fn start_again(&mut self, which: usize) {
         self.processes[which] = self.start_one(which);
+    }
+
+    /// The wires between them.
+    pub(crate) fn wires(&self) -> &Wires {
+        let Surroundings::Wires(wires) = &self.surroundings else { panic!("they have none") };
+        wires
     }
 
     /// Stops a server where it is, or has it go on.

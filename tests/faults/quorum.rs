@@ -1,6 +1,8 @@
 //! Three log servers of which too few are left: what is said then is believed only of a leader, nothing that
 //! was asked for is lost, and everything goes on by itself when the others are back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,6 +23,9 @@ const BACK_MAX: Duration = Duration::from_secs(15);
 const LEADERLESS: Duration = Duration::from_secs(26);
 const FOLLOWERS_AWAY: Duration = Duration::from_secs(4);
 const JOINING: usize = 20;
+/// Before a cut so many come all the time, for so long.
+const AT_ONCE: usize = 4;
+const JOINING_FOR: Duration = Duration::from_millis(500);
 /// A decision is sent, not answered, and sent again more than once.
 const UNDER_WAY: Duration = Duration::from_secs(9);
 
@@ -49,11 +54,16 @@ async fn a_projector_in_a_minority_closes_no_queue() {
     let mut worst = Duration::ZERO;
     let partitions = times(1, 10);
     for _ in 0..partitions {
-        let mut visitor = Visitor::join(&url, &key()).await;
-        visitor.until("QUEUE_UPDATE").await;
-        // The member has stored the entry, and has not heard that it counts.
+        let stop = Arc::new(AtomicBool::new(false));
+        let joining: Vec<_> =
+            (0..AT_ONCE).map(|_| tokio::spawn(join(url.clone(), Arc::clone(&stop)))).collect();
+        tokio::time::sleep(JOINING_FOR).await;
+        // The member has stored the last entry, perhaps, and has not heard that it counts.
         cluster.wires().cut_off(2);
-        waiting.push(visitor);
+        stop.store(true, Ordering::SeqCst);
+        for visitors in joining {
+            waiting.extend(visitors.await.unwrap());
+        }
         tokio::time::sleep(LEADERLESS).await;
         assert!(!system.logs().contains("halted"), "a reader has stopped:\n{}", system.logs());
         let (status, said) = get(&format!("{}/readyz", system.node(1)));
@@ -63,23 +73,51 @@ async fn a_projector_in_a_minority_closes_no_queue() {
         let ready = || get(&format!("{}/readyz", system.node(1))).0 == 200;
         wait_until("the node is ready again", ready);
         let mut new = Visitor::join(&url, &key()).await;
+        let id = connection_id(&new.until("JOINED").await);
         let update = new.until("QUEUE_UPDATE").await;
-        waiting.push(new);
-        assert_eq!(update["payload"]["position"], waiting.len());
         worst = worst.max(began.elapsed());
+        waiting.push((new, id));
+        assert_eq!(update["payload"]["position"], waiting.len());
     }
     assert!(worst < BACK_MAX, "it took {worst:?}");
     assert_eq!(system.operate("POST", &format!("/admin/queues/{QUEUE}/open"), &json!({})).0, 200);
-    for visitor in &mut waiting {
-        visitor.until("ADMITTED").await;
+    let people = waiting.len();
+    for (visitor, id) in waiting {
+        is_let_in(&url, visitor, &id).await;
     }
     in_order(&system, QUEUE);
     let said = format!(
-        "cut off for {} s each; no reader stopped; served again {:.1} s after, at most",
+        "{people} people, all let in once; cut off for {} s each; no reader stopped; served again {:.1} s after, at most",
         LEADERLESS.as_secs(),
         worst.as_secs_f64()
     );
     row("a projector and a member cut off from the leader", partitions, &said);
+}
+
+/// Visitors who come one after another and stay.
+async fn join(url: String, stop: Arc<AtomicBool>) -> Vec<(Visitor, String)> {
+    let mut visitors = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let mut visitor = Visitor::join(&url, &key()).await;
+        let id = connection_id(&visitor.until("JOINED").await);
+        visitors.push((visitor, id));
+    }
+    visitors
+}
+
+/// Whoever had just joined when the news stopped is told to try later, and does.
+async fn is_let_in(url: &str, mut visitor: Visitor, id: &str) {
+    loop {
+        let said = visitor.next().await;
+        if said["type"] == "ADMITTED" {
+            return;
+        }
+        if said["close"] == 1013 {
+            visitor = Visitor::reconnect(url, id).await;
+        } else {
+            assert!(said.get("close").is_none(), "{said}");
+        }
+    }
 }
 
 /// The followers are away for longer than an append is waited for: the same message is sent again while the

@@ -27,6 +27,7 @@ use crate::shutdown::Shutdown;
 
 pub mod door;
 pub mod forwarded;
+pub mod readiness;
 
 use door::{Door, Handshake, Place, Refused};
 

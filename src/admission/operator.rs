@@ -14,6 +14,7 @@ use crate::admission::command::{Refused, What, Who};
 use crate::admission::handle::{Handle, Shown};
 use crate::admission::{NoWorker, Workers};
 use crate::http::Problem;
+use crate::http::readiness::Readiness;
 use crate::ids;
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
@@ -72,23 +73,24 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether this worker could decide, and whether it does.
 async fn ready(State(workers): State<Workers>) -> Response {
-    let mut reasons = Vec::new();
+    let mut readiness = Readiness::default();
     if !workers.log.is_connected() {
-        reasons.push("the log can't be reached".to_owned());
+        readiness.lacks("the log can't be reached");
     }
-    reasons.extend(workers.signing.keys.fault().map(|why| format!("signing_key_file: {why}")));
+    if let Some(why) = workers.signing.keys.fault() {
+        readiness.lacks(&format!("signing_key_file: {why}"));
+    }
     let handles: Vec<(QueueId, Handle)> =
         workers.queues.lock().await.iter().map(|(id, it)| (id.clone(), it.clone())).collect();
     for (queue, worker) in handles {
         let why = match worker.show().await {
+            Some(shown) if shown.state == QueueState::Deleted => continue,
             Some(shown) => shown.unready,
             None => Some("its worker does not answer".to_owned()),
         };
-        reasons.extend(why.map(|why| format!("queue {queue}: {why}")));
+        readiness.queue(queue.as_str(), why);
     }
-    let (ready, active) = (reasons.is_empty(), workers.beats.is_active());
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "active": active, "reasons": reasons }))).into_response()
+    readiness.answer(&[("active", workers.beats.is_active().into())])
 }
 
 /// What every node counts, in Prometheus' text format.

@@ -209,8 +209,5 @@ async fn keys(State(node): State<Arc<Node>>) -> Result<Response, Problem> {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Response {
-    let reasons = node.unreadiness();
-    let ready = reasons.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "reasons": reasons }))).into_response()
+    node.readiness().answer(&[])
 }

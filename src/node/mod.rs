@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock;
 use crate::http::door::{Door, Limits};
+use crate::http::readiness::Readiness;
 use crate::ids;
 use crate::log::append::{AppendError, Appender, NodeFact, Pending};
 use crate::log::connection::Log;
 use crate::log::subjects::{self, QueueId};
-use crate::queue::event::{NodeId, Seq, Socket, Ticket};
+use crate::queue::event::{NodeId, Seq, Socket, State, Ticket};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::wire::{self, beat::Beat};
@@ -272,33 +273,40 @@ impl Node {
         stopped.insert(queue, (why, clock::monotonic()));
     }
 
-    /// Why this node should not be given visitors; empty when it should.
-    fn unreadiness(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
+    /// Whether this node should be given visitors.
+    fn readiness(&self) -> Readiness {
+        let mut readiness = Readiness::default();
         if !self.log.is_connected() {
-            reasons.push("the log can't be reached".to_owned());
+            readiness.lacks("the log can't be reached");
         }
         if self.shutdown.is_stopping() {
-            reasons.push("stopping".to_owned());
+            readiness.lacks("stopping");
         }
         if self.door.is_full() {
-            reasons.push("there is no room for another visitor".to_owned());
+            readiness.lacks("there is no room for another visitor");
         }
         let now = clock::monotonic();
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         stopped.retain(|_, (_, said)| now.duration_since(*said) < STOPPED_FOR);
-        // Another projector may still serve a queue of which one has stopped.
-        let mut served = Vec::new();
+        let mut stopped = stopped.clone();
         for queue in self.all_queues() {
-            match queue.view().staleness() {
-                Some(why) => reasons.push(format!("queue {}: {why}", queue.id)),
-                None => served.push(queue.id.clone()),
+            let (staleness, is_deleted) = {
+                let view = queue.view();
+                (view.staleness(), view.state() == State::Deleted)
+            };
+            if is_deleted {
+                continue;
             }
-            reasons.extend(queue.why_no_names(&self.installation));
+            // Another projector may still serve a queue of which one has stopped.
+            let stopped = stopped.remove(&queue.id).filter(|_| staleness.is_some());
+            readiness.queue(queue.id.as_str(), staleness);
+            readiness.queue(queue.id.as_str(), stopped.map(|(why, _)| format!("stopped {why}")));
+            readiness.queue(queue.id.as_str(), queue.why_no_names(&self.installation));
         }
-        let stopped = stopped.iter().filter(|(queue, _)| !served.contains(queue));
-        reasons.extend(stopped.map(|(queue, (why, _))| format!("queue {queue}: stopped {why}")));
-        reasons
+        for (queue, (why, _)) in stopped {
+            readiness.queue(queue.as_str(), [format!("stopped {why}")]);
+        }
+        readiness
     }
 
     fn was_unknown(&self, id: &QueueId) -> bool {

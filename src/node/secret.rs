@@ -32,6 +32,6 @@ impl Queue {
     pub(super) fn why_no_names(&self, installation: &InstallationKey) -> Option<String> {
         let is_over = matches!(self.view().state(), State::Closed | State::Deleted);
         let why = self.secret(installation).err().filter(|_| !is_over)?;
-        Some(format!("queue {}: {why}", self.id))
+        Some(why.to_string())
     }
 }

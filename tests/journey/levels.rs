@@ -118,9 +118,9 @@ async fn who_can_not_follow_stops_and_the_others_go_on(system: &System, at: u64)
         let halted = format!("halted queue=demo seq={} reason={why}", at - 1);
         system.logs().matches(&halted).count() == 2
     });
-    let (status, said) = get(&format!("{}/readyz", system.operator(OLD)));
+    let (_, said) = get(&format!("{}/readyz", system.operator(OLD)));
     let expected = format!("queue demo: stopped after entry {}: {why}", at - 1);
-    assert!(status == 503 && said["reasons"].to_string().contains(&expected), "{said}");
+    assert!(said["reasons"].to_string().contains(&expected), "{said}");
     // What is written behind it is nothing to them.
     visitor_enters(system, 0, "demo").await;
     assert!(!system.logs().contains("panicked"), "one fell where it should stop");
@@ -253,7 +253,8 @@ async fn a_log_of_version_1_is_refused_in_one_sentence_and_no_other_queue_is_tou
     assert!(code == 1 && said.contains(VERSION_1), "{said}");
     let (status, said) = get(&format!("{}/readyz", system.operator(0)));
     let expected = format!("queue old: stopped after entry 0: {VERSION_1}");
-    assert_eq!((status, &said["reasons"]), (503, &json!([expected])));
+    // The other queue is served.
+    assert_eq!((status, &said["reasons"]), (200, &json!([expected])));
     wait_until("the node says so", || {
         get(&format!("{}/readyz", system.node(0))).1["reasons"].to_string().contains(VERSION_1)
     });

@@ -59,10 +59,13 @@ async fn an_entry_that_raises_the_level_halts_its_queue_loudly_and_no_other() {
     let (halted, why) = raise_level(&system, "line").await;
     let ready = || get(&format!("{}/readyz", system.node(0)));
     let mut said = (0, Value::Null);
-    wait_until("the node is not ready", || {
+    wait_until("the node says so", || {
         said = ready();
-        said.0 == 503 && said.1["reasons"].to_string().contains("stopped")
+        said.1["reasons"].to_string().contains("stopped")
     });
+    // The other queue is served.
+    assert_eq!((said.0, &said.1["queues"]["demo"]), (200, &json!("ready")), "{said:?}");
+    assert!(said.1["queues"]["line"].as_str().unwrap().contains(&why), "{said:?}");
     let reason = said.1["reasons"].to_string();
     assert!(reason.contains("queue line") && reason.contains(&why), "{reason}");
     assert!(!reason.contains("queue demo"), "{reason}");

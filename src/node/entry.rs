@@ -412,8 +412,12 @@ async fn resume_quietly(
     if 0 < who.opened && who.opened < found.opened {
         return Err(End::Replaced(found.opened));
     }
-    match join.filter(|join| found.socket == Some(*join)) {
-        Some(join) => seat(node, queue, who, join, found, true),
-        None => seat(node, queue, who, node.next_socket(), found, false),
+    match join {
+        Some(join) if found.socket == Some(join) => seat(node, queue, who, join, found, true),
+        // They came to another socket after this join was stored, and are there.
+        Some(_) if found.socket.is_some() && found.came > at_least => {
+            Err(End::Replaced(found.opened))
+        }
+        Some(_) | None => seat(node, queue, who, node.next_socket(), found, false),
     }
 }

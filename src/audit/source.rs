@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 use crate::audit::export::{ExportError, ExportReader};
+use crate::clock;
 use crate::log::connection::Log;
 use crate::log::record::{Halt, Record};
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
-use crate::log::tail::{self, Heard};
+use crate::log::tail::{self, AWAY_MAX, Heard};
 use crate::queue::event::{Level, Seq};
 use crate::shutdown::Shutdown;
 
@@ -153,6 +154,7 @@ async fn heard(tail: &mut mpsc::Receiver<Heard>) -> Result<Vec<Record>, SourceEr
         match tail.recv().await {
             Some(Heard::Records(records)) => return Ok(records),
             Some(Heard::Info(_)) => {}
+            Some(Heard::Away(since)) if clock::monotonic().duration_since(since) < AWAY_MAX => {}
             Some(Heard::Halt(halt)) => return Err(halt.into()),
             Some(Heard::Away(_)) | None => return Err(SourceError::Away),
         }

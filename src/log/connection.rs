@@ -91,16 +91,16 @@ impl Log {
         self.client.connection_state() == State::Connected
     }
 
-    /// How often this client has connected.
+    /// How often this client has connected: the number of its connection.
     pub(super) fn connections(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
-    /// Comes back on another connection than this: what was asked on this one may never be answered.
-    pub(super) async fn reconnected(&self) {
+    /// Comes back on another connection than the one with this number: what was asked on that one may never
+    /// be answered.
+    pub(super) async fn reconnected(&self, connection: u64) {
         let mut connected = self.connected.clone();
         connected.mark_unchanged();
-        let connection = self.connections();
         // News of this connection may come after it is in use.
         while self.connections() == connection {
             if connected.changed().await.is_err() {

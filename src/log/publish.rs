@@ -54,20 +54,23 @@ impl Log {
         payload: Bytes,
     ) -> Result<Stored, PublishError> {
         // Without a connection the client would keep the message and send it later.
+        let connection = self.connections();
         if !self.is_connected() {
             return Err(PublishError::Away);
         }
         let request = Request::new().headers(headers).payload(payload);
-        let message =
-            self.client.send_request(subject, request).await.map_err(|error| {
-                match error.kind() {
-                    RequestErrorKind::NoResponders => PublishError::Away,
-                    RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                        PublishError::Refused(error.to_string())
-                    }
-                    RequestErrorKind::TimedOut | RequestErrorKind::Other => PublishError::Unknown,
-                }
-            })?;
+        let reply = tokio::select! {
+            biased;
+            reply = self.client.send_request(subject, request) => reply,
+            () = self.reconnected(connection) => return Err(PublishError::Unknown),
+        };
+        let message = reply.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => PublishError::Away,
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                PublishError::Refused(error.to_string())
+            }
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => PublishError::Unknown,
+        })?;
         read_ack(&message.payload)
     }
 }

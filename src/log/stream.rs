@@ -146,6 +146,10 @@ impl Log {
             Err(ApiFailure::Api(error)) if error.meaning() == Meaning::Exists => {
                 self.stream_info(queue).await
             }
+            // It may be made all the same.
+            Err(failure @ ApiFailure::Away(_)) => {
+                self.stream_info(queue).await.map_err(|_| failure.into())
+            }
             Err(failure) => Err(failure.into()),
         }
     }
@@ -197,14 +201,16 @@ impl Log {
         subject: String,
         body: &Value,
     ) -> Result<T, ApiFailure> {
+        let connection = self.connections();
         if !self.is_connected() {
             return Err(ApiFailure::Away("there is no connection".to_owned()));
         }
         let message = tokio::select! {
+            biased;
             reply = self.client.request(subject, body.to_string().into()) => {
                 reply.map_err(|error| ApiFailure::Away(error.to_string()))?
             }
-            () = self.reconnected() => {
+            () = self.reconnected(connection) => {
                 return Err(ApiFailure::Away("the connection was lost".to_owned()));
             }
         };

@@ -33,6 +33,9 @@ pub enum Heard<R = Record> {
     Halt(Halt),
 }
 
+/// Whoever reads a log once gives up when it has been away for so long; an election takes less.
+pub const AWAY_MAX: Duration = Duration::from_secs(10);
+
 /// Messages fetched at once: about what one reply buffer of the server holds.
 const FETCH_MESSAGES: usize = 500;
 const FETCH_BYTES: usize = 1_000_000;
@@ -44,8 +47,6 @@ const INFO_EVERY: Duration = Duration::from_secs(1);
 const SHORT_MAX: Duration = Duration::from_secs(10);
 /// A fetch whose next reply does not come within this is begun anew.
 const FETCH_WAIT_MAX: Duration = REQUEST_SECONDS_MAX;
-/// Messages read one by one when they can't be fetched together: about a tenth of a second.
-const SINGLE_MESSAGES: usize = 100;
 
 /// Follows the log of a queue from `next` on. With `identity`, only that stream will do.
 pub fn follow(
@@ -250,7 +251,7 @@ impl Tail {
                 message = live.next() => message.ok_or(Halted::Done)?,
                 () = &mut look_again => return Ok(()),
                 // What was said in between is missed.
-                () = self.log.reconnected() => return Ok(()),
+                () = self.log.reconnected(connection) => return Ok(()),
                 () = self.to_reader.closed() => return Err(Halted::Done),
             };
             if self.log.connections() != connection {
@@ -333,7 +334,7 @@ impl Log {
         match self.fetch_messages(queue, next, &all, count).await {
             Ok(found) => Ok(found.iter().filter_map(read_record).collect()),
             // What broke the connection would break it each time.
-            Err(FetchError) => self.read_singly(queue, next, count.min(SINGLE_MESSAGES)).await,
+            Err(FetchError) => self.read_singly(queue, next, count).await,
         }
     }
 
@@ -348,7 +349,11 @@ impl Log {
         let mut records = Vec::new();
         let mut next = next;
         while records.len() < count {
-            let found = self.get_of_leader(queue, next, &subjects::log_all(queue)).await?;
+            let found = match self.get_of_leader(queue, next, &subjects::log_all(queue)).await {
+                // What was read so far is a step on.
+                Err(FetchError) if !records.is_empty() => break,
+                found => found?,
+            };
             let Some(message) = found else { break };
             let record = message.into_record().ok_or(FetchError)?;
             next = Seq(record.seq.0 + 1);
@@ -365,14 +370,16 @@ impl Log {
         next: Seq,
         subject: &str,
     ) -> Result<Option<MessageJson>, FetchError> {
+        let connection = self.connections();
         if !self.is_connected() {
             return Err(FetchError);
         }
         let api = format!("$JS.API.STREAM.MSG.GET.{}", subjects::stream(queue));
         let request = serde_json::json!({"seq": next.0, "next_by_subj": subject});
         let reply = tokio::select! {
+            biased;
             reply = self.client.request(api, request.to_string().into()) => reply.ok(),
-            () = self.reconnected() => None,
+            () = self.reconnected(connection) => None,
         };
         let reply = reply.ok_or(FetchError)?;
         let read: SingleJson = serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
@@ -390,6 +397,7 @@ impl Log {
         subject: &str,
         count: usize,
     ) -> Result<Vec<Message>, FetchError> {
+        let connection = self.connections();
         if !self.is_connected() {
             return Err(FetchError);
         }
@@ -402,11 +410,11 @@ impl Log {
         let sent = self.client.publish_with_reply(api, inbox, request.to_string().into()).await;
         sent.map_err(|_| FetchError)?;
         let mut found = Vec::new();
-        let connection = self.connections();
         loop {
             let reply = tokio::select! {
+                biased;
                 reply = replies.next() => reply,
-                () = self.reconnected() => None,
+                () = self.reconnected(connection) => None,
                 () = tokio::time::sleep(FETCH_WAIT_MAX) => None,
             };
             let message = reply.ok_or(FetchError)?;

@@ -109,15 +109,17 @@ impl Log {
         body: Vec<u8>,
         wait: Duration,
     ) -> Result<Bytes, AskError> {
+        let connection = self.connections();
         if !self.is_connected() {
             return Err(AskError::Nobody);
         }
         let request = Request::new().payload(body.into()).timeout(Some(wait));
         tokio::select! {
+            biased;
             message = self.client.send_request(subject, request) => {
                 message.map(|message| message.payload).map_err(|_| AskError::Nobody)
             }
-            () = self.reconnected() => Err(AskError::Nobody),
+            () = self.reconnected(connection) => Err(AskError::Nobody),
         }
     }
 

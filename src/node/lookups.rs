@@ -2,10 +2,11 @@
 //! meanwhile goes into the next.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::log::connection::Log;
 use crate::log::subjects::QueueId;
 use crate::log::talk::{ASK_WAIT_MAX, AskError};
@@ -16,13 +17,16 @@ use crate::queue::event::{NodeId, Seq, Socket, Ticket, VisitorId};
 use crate::queue::line::Standing;
 use crate::queue::seat;
 use crate::shutdown::Shutdown;
-use crate::wire::ask::{PlaceAnswer, PlaceQuestion, VISITORS_PER_QUESTION_MAX};
+use crate::wire::ask::{PlaceAnswer, PlaceQuestion, Refusal, VISITORS_PER_QUESTION_MAX};
 use crate::wire::id::Id;
 
 /// Visitors that wait to be looked up; beyond it they are told to come back.
 const WAITING_MAX: usize = 16_384;
 
-/// Pause before a question that nobody answered is asked again.
+/// A question that is not answered within this went to a connection that was just lost, perhaps, and is
+/// asked again. One that a projector puts off is answered as soon as it can be, however often it is asked.
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// Pause before that.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a visitor was when the projector had applied `through`.
@@ -48,6 +52,8 @@ pub(super) struct Lookups(mpsc::Sender<Wanted>);
 struct Wanted {
     visitor: VisitorId,
     at_least: Seq,
+    /// Until when it is asked.
+    until: Instant,
     done: oneshot::Sender<Result<Option<Found>, AskError>>,
 }
 
@@ -65,7 +71,10 @@ impl Lookups {
                 if some == 0 {
                     return;
                 }
-                ask(&log, &queue, std::mem::take(&mut batch)).await;
+                tokio::select! {
+                    () = ask(&log, &queue, std::mem::take(&mut batch)) => {}
+                    () = stopping.stopped() => return,
+                }
             }
         });
         Self(to_asker)
@@ -78,7 +87,8 @@ impl Lookups {
         at_least: Seq,
     ) -> Result<Option<Found>, AskError> {
         let (done, found) = oneshot::channel();
-        let wanted = Wanted { visitor, at_least, done };
+        let until = clock::monotonic() + ASK_WAIT_MAX;
+        let wanted = Wanted { visitor, at_least, until, done };
         self.0.try_send(wanted).map_err(|_| AskError::Nobody)?;
         found.await.unwrap_or(Err(AskError::Nobody))
     }
@@ -89,18 +99,19 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
         visitors: batch.iter().map(|wanted| Id(wanted.visitor.0)).collect(),
         at_least: batch.iter().map(|wanted| wanted.at_least.0).max().unwrap_or(0),
     };
-    // Our connection or the projector's may just be lost, and is there again in a moment.
-    let answered = async {
-        loop {
-            let answer: Result<PlaceAnswer, AskError> = log.ask(queue, "place", &question).await;
-            match answer {
-                Err(AskError::Nobody) => tokio::time::sleep(ASK_AGAIN).await,
-                answered => return answered,
-            }
+    // Whoever has waited longest is not to wait for the others' time.
+    let until = batch.iter().map(|wanted| wanted.until).min().unwrap_or_else(clock::monotonic);
+    let answer = loop {
+        let answer = tokio::time::timeout(ATTEMPT_MAX, log.ask(queue, "place", &question)).await;
+        let answer: Result<PlaceAnswer, AskError> = answer.unwrap_or(Err(AskError::Nobody));
+        // Our connection or the projector's may just be lost, and is there again in a moment.
+        let passes =
+            matches!(answer, Err(AskError::Nobody | AskError::Refused(Refusal::LogUnavailable)));
+        if !passes || clock::monotonic() + ASK_AGAIN >= until {
+            break answer;
         }
+        tokio::time::sleep(ASK_AGAIN).await;
     };
-    let answer = tokio::time::timeout(ASK_WAIT_MAX, answered).await;
-    let answer = answer.unwrap_or(Err(AskError::Nobody));
     let answer = answer.and_then(|answer| {
         if answer.places.len() == batch.len() { Ok(answer) } else { Err(AskError::Unreadable) }
     });

@@ -8,7 +8,7 @@ use crate::log::connection::Log;
 use crate::log::record::Halt;
 use crate::log::stream::StreamError;
 use crate::log::subjects::QueueId;
-use crate::log::tail::{self, Heard};
+use crate::log::tail::{self, AWAY_MAX, Heard};
 use crate::projection::fold::Fold;
 use crate::projection::projector::store_dir;
 use crate::projection::store::{self, Store, StoreError};
@@ -79,6 +79,7 @@ pub async fn rebuild(
                 entries.iter().try_for_each(|entry| fold.apply(entry).map(drop))?;
             }
             Some(Heard::Info(_)) => {}
+            Some(Heard::Away(since)) if clock::monotonic().duration_since(since) < AWAY_MAX => {}
             Some(Heard::Halt(halt)) => return Err(halt.into()),
             Some(Heard::Away(_)) | None => return Err(RebuildError::Away),
         }

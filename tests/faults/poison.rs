@@ -89,12 +89,13 @@ async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
     let url = system.socket(0, "demo");
     let stop = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicUsize::new(0));
-    let steady = tokio::spawn(come_and_go(url.clone(), Arc::clone(&stop), Arc::clone(&served)));
+    let steady =
+        tokio::spawn(come_and_go(url.clone(), None, Arc::clone(&stop), Arc::clone(&served)));
     let poisons = poisons();
     let mut at = Vec::new();
     for (what, who, subject, payload) in &poisons {
         at.push((what, put(&system, what, who, subject, payload).await));
-        visitor_gets_in(&url).await;
+        visitor_gets_in(&url, None).await;
     }
     stop.store(true, Ordering::SeqCst);
     steady.await.unwrap();
@@ -143,14 +144,24 @@ async fn what_no_schema_knows_is_void_and_the_queue_goes_on() {
 async fn who_joins_while_the_log_s_connections_break_is_not_sent_away() {
     const BREAKS: usize = 20;
     const AT_ONCE: usize = 8;
-    let system = System::start("breaks");
+    let mut system = System::start("breaks");
+    system.second_node();
     let policy = json!({"rate_per_minute": 6_000});
     assert_eq!(system.operate("PUT", "/admin/queues/demo", &policy).0, 200);
-    let url = system.socket(0, "demo");
+    wait_until("both nodes serve the queue", || {
+        let known = |node| get(&format!("{}/api/queues/demo", system.node(node))).0 == 200;
+        known(0) && known(1)
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicUsize::new(0));
     let steady: Vec<_> = (0..AT_ONCE)
-        .map(|_| tokio::spawn(come_and_go(url.clone(), Arc::clone(&stop), Arc::clone(&served))))
+        .map(|number| {
+            let from = system.socket(0, "demo");
+            // Half of them go on at the other node, which has to ask where they are.
+            let to = (number % 2 == 0).then(|| system.socket(1, "demo"));
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            tokio::spawn(come_and_go(from, to, stop, served))
+        })
         .collect();
     for number in 0..BREAKS {
         let before = served.load(Ordering::SeqCst);
@@ -172,18 +183,40 @@ async fn who_joins_while_the_log_s_connections_break_is_not_sent_away() {
 }
 
 /// Visitors who come one after another, and are let in.
-async fn come_and_go(url: String, stop: Arc<AtomicBool>, served: Arc<AtomicUsize>) {
+async fn come_and_go(
+    from: String,
+    to: Option<String>,
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+) {
     while !stop.load(Ordering::SeqCst) {
-        visitor_gets_in(&url).await;
+        visitor_gets_in(&from, to.as_deref()).await;
         served.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-async fn visitor_gets_in(url: &str) {
-    let mut visitor = Visitor::join(url, &key()).await;
+/// A visitor who joins, goes on at another node if there is one, and is let in.
+async fn visitor_gets_in(from: &str, to: Option<&str>) {
+    let mut visitor = Visitor::join(from, &key()).await;
     let id = connection_id(&visitor.until("JOINED").await);
     assert_ne!(name(&id), VISITOR);
-    visitor.until("ADMITTED").await;
+    let Some(to) = to else {
+        visitor.until("ADMITTED").await;
+        return;
+    };
+    visitor = Visitor::reconnect(to, &id).await;
+    loop {
+        let said = visitor.next().await;
+        if said["type"] == "ADMITTED" {
+            return;
+        }
+        // Whoever asks while it breaks again and again may have to try later; their place is theirs.
+        if said["close"] == 1013 {
+            visitor = Visitor::reconnect(to, &id).await;
+        } else {
+            assert!(said.get("close").is_none(), "{said}");
+        }
+    }
 }
 
 /// Puts an entry into `demo`; gives its sequence.

@@ -32,6 +32,9 @@ const FRAME_EVERY: Duration = Duration::from_millis(10);
 /// A frame leaves at least this often, so that a node knows when it hears nothing. What is to be
 /// expected is told with it, and with a change of the configuration.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// A log that has been away for so long is not only changing its leader: nodes hear no more that all is as it
+/// was, and say that their numbers may be old.
+const AWAY_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct Projector {
     pub(super) log: Log,
@@ -44,6 +47,8 @@ pub(super) struct Projector {
     pace: Pace,
     clock: Option<LogClock>,
     info: Option<Info>,
+    /// Since when the log can't be reached.
+    away_since: Option<Instant>,
     /// Since when the log was known to have more than was applied.
     behind: Option<(Seq, Instant)>,
     catch_up: CatchUp,
@@ -80,6 +85,7 @@ impl Projector {
             pace: Pace::default(),
             clock: None,
             info: None,
+            away_since: None,
             behind: None,
             catch_up: CatchUp::new(queue.clone()),
             deltas: Vec::new(),
@@ -163,9 +169,13 @@ impl Projector {
                 self.compare_clocks();
                 self.info = Some(info);
             }
-            tail::Heard::Away(_) => {}
+            tail::Heard::Away(since) => {
+                self.away_since = Some(since);
+                return;
+            }
             tail::Heard::Halt(halt) => self.halt(halt),
         }
+        self.away_since = None;
     }
 
     /// Follows the server's clock, as far as it goes evenly. It is believed once all is folded, and after a
@@ -217,6 +227,10 @@ impl Projector {
         if self.stream.is_none() || !self.is_configured() && self.halted.is_none() {
             return;
         }
+        // What the log can't confirm is no fresh news.
+        if self.deltas.is_empty() && self.is_away() {
+            return;
+        }
         let mut deltas = std::mem::take(&mut self.deltas).into_iter().peekable();
         // Of a line that is read from far back it can't be told how it moves now.
         let is_due = std::mem::take(&mut self.is_outlook_due) && self.catch_up.is_over();
@@ -248,6 +262,12 @@ impl Projector {
     /// Whether there is a queue: a stream without its first decision is one in the making.
     pub(super) fn is_configured(&self) -> bool {
         self.fold.line().last_decision() > Seq(0)
+    }
+
+    /// Whether the log has been away for longer than a change of its leader takes.
+    fn is_away(&self) -> bool {
+        let now = clock::monotonic();
+        self.away_since.is_some_and(|since| now.duration_since(since) > AWAY_MAX)
     }
 
     /// Whether the line is about as far as the log.

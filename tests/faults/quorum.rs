@@ -205,6 +205,11 @@ async fn a_decision_that_died_with_its_leader_is_made_again() {
     cluster.kill(2);
     // The next one's turn comes, and waits in the leader for followers.
     tokio::time::sleep(UNDER_WAY).await;
+    // Heartbeats still flow; what nobody can confirm is not fresh.
+    wait_until("the node says that its numbers are old", || {
+        let (status, said) = get(&format!("{}/readyz", system.node(1)));
+        status == 503 && said["queues"][QUEUE] != "ready"
+    });
     cluster.kill(0);
     cluster.start_again(1);
     cluster.start_again(2);

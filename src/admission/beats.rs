@@ -179,6 +179,11 @@ impl Beats {
         self.heard().is_listed = true;
     }
 
+    /// Whether they are.
+    pub(super) fn is_listed(&self) -> bool {
+        self.heard().is_listed
+    }
+
     /// A worker begins to read the log of a queue.
     pub(super) fn folds(&self, queue: &QueueId) {
         self.heard().folding.insert(queue.clone());

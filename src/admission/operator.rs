@@ -100,10 +100,19 @@ async fn metrics(State(workers): State<Workers>) -> Response {
 }
 
 async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
+    // A part of them would be taken for all.
+    if !workers.beats.is_listed() {
+        return Err(Problem::log_unavailable());
+    }
     let queues: Vec<QueueId> = workers.queues.lock().await.keys().cloned().collect();
     let mut shown = Vec::new();
     for queue in &queues {
-        let one = settled(&workers.start(queue).await).await?;
+        let worker = workers.start(queue).await;
+        // Of one that can't be folded to its end it is told what is known.
+        let one = match settled(&worker).await {
+            Ok(one) => one,
+            Err(problem) => worker.show().await.filter(|one| one.configured).ok_or(problem)?,
+        };
         if one.configured && one.state != QueueState::Deleted {
             shown.push(to_json(queue, &one));
         }

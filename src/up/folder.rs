@@ -111,6 +111,11 @@ impl Folder {
         write(&ready_file(&self.root), &ready.to_string())
     }
 
+    /// Whether a system was ever ready on this folder.
+    pub(super) fn was_ready(&self) -> bool {
+        ready_file(&self.root).exists()
+    }
+
     /// Says in a new folder which version it is of, before there is anything else, and refuses one of
     /// another version before anything in it is touched.
     fn check_version(&self) -> anyhow::Result<()> {

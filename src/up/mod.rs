@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -17,17 +17,17 @@ mod full_disk;
 pub mod keys;
 pub mod lifeline;
 mod nats;
+mod readiness;
 
 use children::{Child, Program};
 use folder::Folder;
 use full_disk::FullDisk;
+use readiness::Asked;
 
-/// The first start makes keys, a stream and a queue on a disk that may be busy.
-const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// After a kill the children of the `up` before this one may take a moment to be gone.
 const PORT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often readiness is asked for.
-const READY_ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often it is tried meanwhile.
+const PORT_TRY_EVERY: Duration = Duration::from_millis(50);
 
 /// What is handed on to the node as it was given.
 const NODE_FLAGS: [&str; 4] =
@@ -186,65 +186,40 @@ fn settle(address: SocketAddr, key: &str) -> anyhow::Result<SocketAddr> {
     let until = crate::clock::monotonic() + PORT_WAIT_MAX;
     let mut bound = TcpListener::bind(address);
     while bound.is_err() && crate::clock::monotonic() < until {
-        std::thread::sleep(READY_ASK_EVERY);
+        std::thread::sleep(PORT_TRY_EVERY);
         bound = TcpListener::bind(address);
     }
     let bound = bound.with_context(|| format!("{key}: nothing can listen on {address}"))?;
     Ok(bound.local_addr()?)
 }
 
-/// Waits until visitors can be served, and makes the queue `demo` where there is none yet.
+/// Waits until visitors can be served.
 async fn ready(folder: &Folder, addresses: &Addresses) -> anyhow::Result<Value> {
     let visitors = format!("http://{}", addresses.visitors);
     let operators = format!("http://{}", addresses.operators);
     let token = folder.operator_token_text()?;
     let auditor = folder.nats_address_text("auditor")?;
-    let (node, operator) = (visitors.clone(), operators.clone());
+    let asked = Asked {
+        node: visitors.clone(),
+        operator: operators.clone(),
+        token,
+        is_new: !folder.was_ready(),
+    };
     let (done, made) = tokio::sync::oneshot::channel();
     // A thread of its own: nobody waits for it when we are asked to stop before it is done.
     std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
         // Then nobody listens either.
-        let _ = done.send(wait_for(&node, &operator, &token));
+        let _ = done.send(readiness::wait_for(&asked));
     })?;
-    made.await.context("the wait for readiness failed")??;
+    let queue = made.await.context("the wait for readiness failed")?;
     Ok(json!({
-        "waiting": format!("{visitors}/waiting/demo"),
+        "queue": queue,
+        "waiting": queue.map(|queue| format!("{visitors}/waiting/{queue}")),
         "api": visitors,
         "operator": operators,
         "operatorToken": folder.operator_token_text()?,
         "auditor": auditor,
     }))
-}
-
-fn wait_for(node: &str, operator: &str, token: &str) -> anyhow::Result<()> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(5)))
-        .build()
-        .into();
-    let bearer = format!("Bearer {token}");
-    let make_demo = || {
-        let policy = json!({"rate_per_minute": 60, "title": "Anteroom demo"});
-        let put = agent.put(format!("{operator}/admin/queues/demo")).header("If-None-Match", "*");
-        let put = put.header("Authorization", &bearer).send_json(&policy);
-        put.is_ok_and(|answer| matches!(answer.status().as_u16(), 201 | 412))
-    };
-    let serves = || {
-        let is_ok = |path: &str| {
-            agent.get(format!("{node}{path}")).call().is_ok_and(|answer| answer.status() == 200)
-        };
-        is_ok("/readyz") && is_ok("/api/queues/demo")
-    };
-    let until = crate::clock::monotonic() + READY_WAIT_MAX;
-    let mut made = false;
-    while crate::clock::monotonic() < until {
-        made = made || make_demo();
-        if made && serves() {
-            return Ok(());
-        }
-        std::thread::sleep(READY_ASK_EVERY);
-    }
-    bail!("not ready after {} s; the log lines above say why", READY_WAIT_MAX.as_secs())
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command prints")]
@@ -256,7 +231,11 @@ fn announce(folder: &Folder, ready: &Value, told: &Told) -> anyhow::Result<()> {
     }
     let text = |key: &str| ready.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     println!("Anteroom is ready.");
-    println!("  waiting page    {}", text("waiting"));
+    let queue = text("queue");
+    match queue.is_empty() {
+        true => println!("  waiting page    none yet: `anteroom queue create NAME` makes a queue"),
+        false => println!("  waiting page    {}", text("waiting")),
+    }
     println!(
         "  operator API    {}  (token in {})",
         text("operator"),
@@ -264,7 +243,11 @@ fn announce(folder: &Folder, ready: &Value, told: &Told) -> anyhow::Result<()> {
     );
     let (program, dir) = (std::env::current_exe()?, folder.root().display());
     println!("  auditor         the address in {dir}/run/nats-auditor.url, for any NATS client");
-    println!("  audit           {} audit verify demo --dir {dir}", program.display());
+    println!(
+        "  audit           {} audit verify {} --dir {dir}",
+        program.display(),
+        if queue.is_empty() { "QUEUE" } else { &queue }
+    );
     println!("Ctrl-C stops everything. Started again on the same folder, it goes on where it was.");
     Ok(())
 }

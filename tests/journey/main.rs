@@ -41,6 +41,7 @@ mod projection;
 mod queue_secret;
 mod secrets;
 mod sockets;
+mod start_again;
 mod stopped_node;
 mod told_graces;
 mod tokens;

@@ -1,0 +1,137 @@
+//! Waiting until visitors can be served, and the queue that a new folder begins with.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::clock;
+
+/// How often it is looked.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often it is said what is still waited for: a long log takes minutes to fold.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// One queue that can't be served is waited for so long, for the sake of what can be said of it; then the
+/// others are served without.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+const DEMO: &str = "demo";
+
+/// What is asked whether it is ready.
+pub(super) struct Asked {
+    pub(super) node: String,
+    pub(super) operator: String,
+    pub(super) token: String,
+    /// Whether the folder is new, and gets a queue to begin with.
+    pub(super) is_new: bool,
+}
+
+/// Waits for as long as it takes. Gives the queue whose page is named first, if there is one.
+pub(super) fn wait_for(asked: &Asked) -> Option<String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(ANSWER_WAIT_MAX))
+        .build()
+        .into();
+    let mut waiting = Waiting { asked, agent, demo_is_due: asked.is_new, listed: None };
+    let mut told = clock::monotonic();
+    loop {
+        let missing = match waiting.look() {
+            Ok(queue) => return queue,
+            Err(missing) => missing,
+        };
+        let now = clock::monotonic();
+        if now.duration_since(told) >= TELL_EVERY {
+            told = now;
+            tracing::info!(missing, "not ready yet");
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+struct Waiting<'a> {
+    asked: &'a Asked,
+    agent: ureq::Agent,
+    demo_is_due: bool,
+    /// Which queues there are, and since when that is known.
+    listed: Option<(Vec<String>, Instant)>,
+}
+
+impl Waiting<'_> {
+    /// The queue whose page is named first, once visitors can be served; before, what is missing.
+    fn look(&mut self) -> Result<Option<String>, String> {
+        if self.demo_is_due {
+            self.make_demo()?;
+            self.demo_is_due = false;
+        }
+        if self.listed.is_none() {
+            self.listed = Some((self.list()?, clock::monotonic()));
+        }
+        let (status, ready) = self.get(&format!("{}/readyz", self.asked.node))?;
+        let Some((queues, since)) = &self.listed else { return Ok(None) };
+        if status != 200 {
+            return Err(format!("the node: {}", text(&ready, "reasons")));
+        }
+        let is_late = clock::monotonic().duration_since(*since) > QUEUE_WAIT_MAX;
+        for queue in queues {
+            // Asking for it lets the node take it up.
+            let url = format!("{}/api/queues/{queue}", self.asked.node);
+            let (status, answer) = self.get(&url)?;
+            if status != 200 && !is_late {
+                return Err(format!("queue {queue}: {}", text(&answer, "detail")));
+            }
+        }
+        let is_demo = |queue: &&String| *queue == DEMO;
+        Ok(queues.iter().find(is_demo).or_else(|| queues.first()).cloned())
+    }
+
+    /// Makes the queue that a new folder begins with. Where it can't be made, the reason is told, and all
+    /// goes on without.
+    fn make_demo(&self) -> Result<(), String> {
+        let policy = json!({"rate_per_minute": 60, "title": "Anteroom demo"});
+        let url = format!("{}/admin/queues/{DEMO}", self.asked.operator);
+        let put = self.agent.put(url).header("If-None-Match", "*");
+        let put = put.header("Authorization", &format!("Bearer {}", self.asked.token));
+        let mut answer = put.send_json(&policy).map_err(|error| format!("admission: {error}"))?;
+        let status = answer.status().as_u16();
+        let detail: Value = answer.body_mut().read_json().unwrap_or_default();
+        match status {
+            // There is one.
+            201 | 412 => Ok(()),
+            503 => Err(format!("admission: {}", text(&detail, "detail"))),
+            status => {
+                let why = text(&detail, "detail");
+                tracing::warn!(status, why, "the queue {DEMO} could not be made");
+                Ok(())
+            }
+        }
+    }
+
+    /// The queues that there are.
+    fn list(&self) -> Result<Vec<String>, String> {
+        let (status, list) = self.get(&format!("{}/admin/queues", self.asked.operator))?;
+        if status != 200 {
+            return Err(format!("admission: {}", text(&list, "detail")));
+        }
+        let queues = list.get("queues").and_then(Value::as_array);
+        let name = |queue: &Value| Some(queue.get("queue")?.as_str()?.to_owned());
+        Ok(queues.into_iter().flatten().filter_map(name).collect())
+    }
+
+    fn get(&self, url: &str) -> Result<(u16, Value), String> {
+        let mut get = self.agent.get(url);
+        if url.starts_with(&self.asked.operator) {
+            get = get.header("Authorization", &format!("Bearer {}", self.asked.token));
+        }
+        let mut answer = get.call().map_err(|error| format!("{url}: {error}"))?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_json().unwrap_or_default()))
+    }
+}
+
+/// What an answer says under a key.
+fn text(answer: &Value, key: &str) -> String {
+    match answer.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "no answer".to_owned(),
+    }
+}

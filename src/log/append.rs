@@ -28,9 +28,12 @@ use crate::shutdown::Shutdown;
 use crate::wire;
 use crate::wire::event::FACTS_PER_ENTRY_MAX;
 
-/// Facts that wait to be written, per queue. Beyond it nodes answer that the log can't be reached:
-/// at 50,000 facts a second this is about a second of work, and some tens of megabytes.
+/// Facts that wait to be written, per queue. Beyond it no joins are taken, and nodes answer that the log can't
+/// be reached: at 50,000 facts a second this is about a second of work, and some tens of megabytes.
 pub const FACTS_WAITING_MAX: usize = 65_536;
+/// Other facts find room for so many more: that somebody who has a place went or came back is not to be lost
+/// behind a crowd. A node has some 18,000 sockets, so this is several of each of them.
+const FACTS_OF_PLACES_MAX: usize = 65_536;
 
 /// A fact that a node may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +101,7 @@ type IsSo = Box<dyn Fn() -> bool + Send + Sync>;
 impl Appender {
     /// Starts the writer of a queue. It goes on writing what it has when asked to stop.
     pub fn start(log: &Log, queue: &QueueId, shutdown: &Shutdown) -> Self {
-        let (to_writer, facts) = mpsc::channel(FACTS_WAITING_MAX);
+        let (to_writer, facts) = mpsc::channel(FACTS_WAITING_MAX + FACTS_OF_PLACES_MAX);
         let known = Arc::new(AtomicU64::new(0));
         let level = Arc::new(AtomicU16::new(Level::FIRST.0));
         let writer = Writer {
@@ -149,6 +152,10 @@ impl Appender {
     }
 
     fn hand_over(&self, fact: NodeFact, is_so: Option<IsSo>) -> Result<Pending, AppendError> {
+        let is_join = matches!(fact, NodeFact::Joined(..));
+        if is_join && self.waiting() >= FACTS_WAITING_MAX {
+            return Err(AppendError::Busy);
+        }
         let (done, pending) = oneshot::channel();
         match self.to_writer.try_send(Waiting { fact, is_so, done }) {
             Ok(()) => Ok(Pending(pending)),

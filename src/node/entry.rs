@@ -128,14 +128,17 @@ async fn join(
     let is_crowd = queue.appender.waiting() >= CROWD;
     let appended = match until_stored(queue, session, visitor, socket, pending).await? {
         Ok(appended) => appended,
-        Err(AppendError::Full) => return Err(End::Full),
-        Err(
-            AppendError::Busy
-            | AppendError::Refused(_)
-            | AppendError::OtherStream
-            | AppendError::Withdrawn
-            | AppendError::Stopping,
-        ) => return Err(End::Unavailable(ErrorCode::LogUnavailable)),
+        Err(error) => {
+            gone_after(queue, &error, visitor, socket);
+            return Err(match error {
+                AppendError::Full => End::Full,
+                AppendError::Busy
+                | AppendError::Refused(_)
+                | AppendError::OtherStream
+                | AppendError::Withdrawn
+                | AppendError::Stopping => End::Unavailable(ErrorCode::LogUnavailable),
+            });
+        }
     };
     queue.view_mut().appended(appended.seq);
     session.put(&joined(node, queue, who));
@@ -239,15 +242,21 @@ async fn until_stored(
     let (end, left) = end;
     let queue = Arc::clone(queue);
     crate::shutdown::detached(async move {
-        if pending.known().await.is_ok() {
-            queue.write(if left {
-                NodeFact::Left(Left { visitor, hand: 0 })
-            } else {
-                NodeFact::Disconnected(visitor, socket)
-            });
+        match pending.known().await {
+            Ok(_) if left => queue.write(NodeFact::Left(Left { visitor, hand: 0 })),
+            Ok(_) => queue.write(NodeFact::Disconnected(visitor, socket)),
+            Err(error) => gone_after(&queue, &error, visitor, socket),
         }
     });
     Err(end)
+}
+
+/// A join that the log refused may be stored all the same, by servers of which the one that refused it was not
+/// told; then nobody is there.
+fn gone_after(queue: &Queue, error: &AppendError, visitor: VisitorId, socket: Socket) {
+    if matches!(error, AppendError::Full | AppendError::Refused(_)) {
+        queue.write(NodeFact::Disconnected(visitor, socket));
+    }
 }
 
 fn joined(node: &Node, queue: &Queue, who: Who) -> ServerMessage {

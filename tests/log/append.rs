@@ -1,6 +1,6 @@
 //! Group commit: many facts in few entries, each of them told where it is.
 
-use anteroom::log::append::{Appended, NodeFact};
+use anteroom::log::append::{AppendError, Appended, FACTS_WAITING_MAX, NodeFact};
 use anteroom::queue::event::{Left, Return, Seq, Socket};
 use serde_json::Value;
 
@@ -80,4 +80,32 @@ async fn an_entry_that_is_stored_twice_is_one_place() {
     let line = fold(&world.stored().await);
     assert_eq!(line.places().len(), 1);
     assert_eq!(line.seq(), Seq(2));
+}
+
+#[tokio::test]
+async fn behind_a_crowd_that_waits_there_is_room_for_who_has_a_place() {
+    let mut world = World::new().await;
+    let appender = world.appender().await;
+    let mut pending = vec![appender.append(joined("ann", 1)).unwrap()];
+    soon(pending[0].known()).await.unwrap();
+    world.nats.kill();
+    // The writer has some in hand besides.
+    let mut taken = 0;
+    let refused = loop {
+        match appender.append(joined("crowd", taken)) {
+            Ok(waits) => pending.push(waits),
+            Err(refused) => break refused,
+        }
+        taken += 1;
+        assert!(taken <= 3 * FACTS_WAITING_MAX as u64, "there is no bound");
+        if taken.is_multiple_of(1_000) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(refused, AppendError::Busy);
+    assert!(taken >= FACTS_WAITING_MAX as u64);
+    let gone = NodeFact::Disconnected(visitor("ann"), Socket { node: NODE, number: 1 });
+    let mut gone = appender.append(gone).unwrap();
+    world.nats.start();
+    soon(gone.known()).await.unwrap();
 }

@@ -139,6 +139,7 @@ impl Worker {
             unused: line.unused().len(),
             inside: line.inside().len(),
             visitors: line.places().len(),
+            log_bytes: self.service.log_bytes(),
             admitted: line.admitted(),
         }
     }

@@ -66,6 +66,8 @@ pub(super) struct Shown {
     pub(super) unused: usize,
     pub(super) inside: usize,
     pub(super) visitors: usize,
+    /// Bytes that its log holds, and that it may hold: so much is reserved on each server that has a copy.
+    pub(super) log_bytes: Option<(u64, u64)>,
     pub(super) admitted: usize,
 }
 

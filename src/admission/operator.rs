@@ -105,7 +105,7 @@ async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
         return Err(Problem::log_unavailable());
     }
     let queues: Vec<QueueId> = workers.queues.lock().await.keys().cloned().collect();
-    let mut shown = Vec::new();
+    let (mut shown, mut reserved) = (Vec::new(), 0);
     for queue in &queues {
         let worker = workers.start(queue).await;
         // Of one that can't be folded to its end it is told what is known.
@@ -113,11 +113,14 @@ async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
             Ok(one) => one,
             Err(problem) => worker.show().await.filter(|one| one.configured).ok_or(problem)?,
         };
+        // The log of a deleted queue stays, and its room with it.
+        reserved += one.log_bytes.map_or(0, |(_, max)| max);
         if one.configured && one.state != QueueState::Deleted {
             shown.push(to_json(queue, &one));
         }
     }
-    Ok(Json(json!({ "queues": shown })).into_response())
+    let reserved = json!({ "logs": queues.len(), "bytes": reserved });
+    Ok(Json(json!({ "queues": shown, "reserved": reserved })).into_response())
 }
 
 async fn show(
@@ -491,5 +494,6 @@ fn to_json(queue: &QueueId, shown: &Shown) -> Value {
         "unused": shown.unused,
         "inside": shown.inside,
         "halted": shown.halted,
+        "log": shown.log_bytes.map(|(bytes, max)| json!({ "bytes": bytes, "maxBytes": max })),
     })
 }

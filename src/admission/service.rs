@@ -168,6 +168,11 @@ impl Service {
         is_due
     }
 
+    /// Bytes that the log holds, and that it may hold, as the server last said.
+    pub(super) fn log_bytes(&self) -> Option<(u64, u64)> {
+        self.info.as_ref().map(|info| (info.bytes, info.max_bytes))
+    }
+
     /// Whether it is to be written down again, or no more, who comes and goes.
     pub(super) fn presence_due(&self, line: &Line) -> Option<Presence> {
         let info = self.info.as_ref()?;

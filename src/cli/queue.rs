@@ -203,9 +203,25 @@ fn print_text(body: &Value) {
         print("done");
     } else if let Some(queues) = body.get("queues").and_then(Value::as_array) {
         queues.iter().for_each(print_queue);
+        if let Some(reserved) = body.get("reserved") {
+            print_reserved(reserved);
+        }
     } else {
         print_queue(body);
     }
+}
+
+fn print_reserved(reserved: &Value) {
+    let number = |key: &str| reserved.get(key).and_then(Value::as_u64).unwrap_or_default();
+    print(&format!(
+        "{} logs, those of deleted queues too, reserve {} on each server that has a copy",
+        number("logs"),
+        mebibytes(number("bytes"))
+    ));
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 fn print_queue(queue: &Value) {
@@ -232,6 +248,11 @@ fn print_queue(queue: &Value) {
         text("inside"),
         text("unused")
     ));
+    if let Some(log) = queue.get("log").filter(|log| !log.is_null()) {
+        let number = |key: &str| log.get(key).and_then(Value::as_u64).unwrap_or_default();
+        let (held, max) = (mebibytes(number("bytes")), mebibytes(number("maxBytes")));
+        print(&format!("  log       {held} of {max}"));
+    }
     if let Some(policy) = queue.get("policy").and_then(Value::as_object) {
         for (key, value) in policy {
             print(&format!("  {key} = {value}"));

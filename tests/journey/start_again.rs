@@ -38,3 +38,32 @@ async fn it_starts_where_there_is_room_for_no_queue() {
     let (status, refused) = system.operate("PUT", "/admin/queues/line", &json!({}));
     assert_eq!((status, &refused["code"]), (507, &json!("no_stream")), "{refused}");
 }
+
+/// Each log reserves what it may hold. Where nothing is left, no queue can be made; those that are there are
+/// not touched by it.
+#[test]
+fn where_no_room_is_left_queues_that_are_there_can_be_changed() {
+    const EACH: u64 = 8 << 30;
+    let mut system = System::prepare("reserved");
+    system.settings = ["--stream-max-bytes", &EACH.to_string()].map(str::to_owned).to_vec();
+    system.up();
+    let refused = (0..1_000).find_map(|number| {
+        let (status, said) = system.operate("PUT", &format!("/admin/queues/q{number}"), &json!({}));
+        (status != 201).then_some((number, status, said))
+    });
+    let (made, status, said) = refused.expect("the disk has an end");
+    assert_eq!((status, &said["code"]), (507, &json!("no_stream")), "{said}");
+    assert!(made > 0, "this test needs {EACH} free bytes twice");
+    let policy = json!({"rate_per_minute": 7});
+    let (status, said) = system.operate("PUT", "/admin/queues/q0", &policy);
+    assert_eq!((status, &said["ratePerMinute"]), (200, &json!(7)), "{said}");
+    assert_eq!(system.operate("DELETE", "/admin/queues/q0", &Value::Null).0, 204);
+    let (_, listed) = system.operate("GET", "/admin/queues", &Value::Null);
+    // The deleted one's log is there, and the one that `up` made.
+    let logs = made + 1;
+    assert_eq!(listed["reserved"], json!({"logs": logs, "bytes": logs * EACH}), "{listed}");
+    let (_, text) = system.run(&["queue", "list"]);
+    let words =
+        format!("{logs} logs, those of deleted queues too, reserve {} MiB", logs * (EACH >> 20));
+    assert!(text.contains(&words), "{text}");
+}

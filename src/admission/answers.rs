@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::admission::command::{Command, Refused, What};
 use crate::admission::handle::{Ask, Renewable, Shown, Tokens};
-use crate::admission::in_flight::InFlight;
 use crate::admission::signer::Session;
 use crate::admission::worker::Worker;
 use crate::clock;
@@ -152,7 +151,7 @@ impl Worker {
         if !self.is_caught_up() {
             return Some(format!("at entry {}, and not at the log's end", self.line.seq().0));
         }
-        let late = self.in_flight.as_ref().and_then(InFlight::late);
+        let late = self.unsettled_for();
         late.map(|late| format!("a decision has been under way for {} s", late.as_secs()))
     }
 }

@@ -18,10 +18,6 @@ pub(super) const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// under way may have come to nothing with a leader, and it is sent again. The fence lets in only one.
 const UNSEEN_MAX: Duration = Duration::from_secs(1);
 
-/// A decision is stored or not within milliseconds. After this something is wrong here or on the way to the
-/// log, and another worker may do better.
-const UNDER_WAY_MAX: Duration = Duration::from_secs(10);
-
 /// What became of sending a decision.
 pub(super) type Outcome = Result<Stored, PublishError>;
 type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -31,7 +27,6 @@ pub(super) struct InFlight {
     pub(super) decision: Decision,
     /// Who waits for it.
     pub(super) commands: Vec<Command>,
-    begun: Instant,
     sending: Option<Sending>,
     /// When it is sent again, unless the tail has brought something before.
     again_at: Option<Instant>,
@@ -51,7 +46,6 @@ impl InFlight {
         Self {
             decision,
             commands,
-            begun: clock::monotonic(),
             sending: None,
             again_at: None,
             maybe_stored: false,
@@ -79,12 +73,6 @@ impl InFlight {
     /// Whether it is to be sent again, when nothing has come of it.
     pub(super) fn is_due_again(&self) -> bool {
         self.again_at.is_some_and(|again_at| again_at <= clock::monotonic())
-    }
-
-    /// For how long it has been under way, if that is too long.
-    pub(super) fn late(&self) -> Option<Duration> {
-        let elapsed = clock::monotonic().duration_since(self.begun);
-        (elapsed > UNDER_WAY_MAX).then_some(elapsed)
     }
 
     /// A decision has come back from the log, perhaps this one.

@@ -28,6 +28,9 @@ use crate::wire::ask::Refusal;
 const WAITING_MAX: usize = 4_096;
 /// Between two turns of a worker that runs there is a tick; after this it did not run.
 const STALL_MAX: Duration = Duration::from_secs(3);
+/// A decision is stored or not within milliseconds. After this something is wrong here or on the way to the
+/// log, and another worker may do better.
+const UNSETTLED_MAX: Duration = Duration::from_secs(10);
 /// What time alone brings is looked for this often.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -53,6 +56,7 @@ pub(super) fn start(
         halted: None,
         commands: VecDeque::new(),
         in_flight: None,
+        unsettled_since: None,
         is_stuck: false,
         not_before: None,
         next_due: None,
@@ -74,8 +78,10 @@ pub(super) struct Worker {
     pub(super) loads: Loads,
     pub(super) halted: Option<Halt>,
     pub(super) commands: VecDeque<Command>,
-    pub(super) in_flight: Option<InFlight>,
-    /// Whether it has been for too long.
+    in_flight: Option<InFlight>,
+    /// Since when a decision is to be written and none has come back.
+    unsettled_since: Option<Instant>,
+    /// Whether that is too long.
     is_stuck: bool,
     /// After a decision that the log did not take.
     not_before: Option<Instant>,
@@ -183,6 +189,10 @@ impl Worker {
     }
 
     fn halt(&mut self, halt: Halt) {
+        // One that stays is not forgotten for one that may pass.
+        if self.halted.as_ref().is_some_and(|halted| !halted.can_pass()) {
+            return;
+        }
         tracing::error!(queue = %self.queue, seq = self.line.seq().0, reason = %halt, "halted");
         self.halted = Some(halt);
         self.beats.folded(&self.queue);
@@ -236,6 +246,7 @@ impl Worker {
         let prev = self.line.last_decision();
         let moved = |in_flight: &mut InFlight| in_flight.decision.prev != prev;
         let Some(in_flight) = self.in_flight.take_if(moved) else { return };
+        self.unsettled_since = None;
         if let (Some(_), Facts::Admitted(grants)) = (in_flight.landed, &in_flight.decision.facts) {
             counts::granted(grants.len());
         }
@@ -262,9 +273,15 @@ impl Worker {
         }
     }
 
+    /// For how long a decision has been on its way into the log, if that is too long.
+    pub(super) fn unsettled_for(&self) -> Option<Duration> {
+        let elapsed = clock::monotonic().duration_since(self.unsettled_since?);
+        (elapsed > UNSETTLED_MAX).then_some(elapsed)
+    }
+
     /// Where a decision is stuck, another worker may do better.
     fn hand_over_when_stuck(&mut self) {
-        let is_stuck = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.late().is_some());
+        let is_stuck = self.unsettled_for().is_some();
         if std::mem::replace(&mut self.is_stuck, is_stuck) != is_stuck {
             tracing::warn!(queue = %self.queue, is_stuck, "a decision that is under way");
             self.beats.stuck(&self.queue, is_stuck);
@@ -328,7 +345,11 @@ impl Worker {
             let ordered = self.ordered(is_active);
             ordered.or_else(|| is_active.then(|| self.due())?.map(|facts| (facts, Vec::new())))
         };
-        let Some((facts, commands)) = next else { return };
+        let Some((facts, commands)) = next else {
+            self.unsettled_since = None;
+            return;
+        };
+        self.unsettled_since.get_or_insert_with(clock::monotonic);
         let (prev, basis) = (self.line.last_decision(), self.line.seq());
         let (now, worker) = (Millis::from(self.now()), self.beats.worker());
         let decision = Decision { prev, basis, now, worker, facts };

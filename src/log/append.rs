@@ -110,7 +110,6 @@ impl Appender {
             // Names this writer's entries to the server's duplicate window; no fact depends on it.
             id: crate::ids::node().to_string(),
             entries: 0,
-            stored_to: Seq(0),
             known: Arc::clone(&known),
             level: Arc::clone(&level),
             is_other_stream: false,
@@ -181,8 +180,6 @@ struct Writer {
     queue: QueueId,
     id: String,
     entries: u64,
-    /// The last entry of this writer that was acknowledged: where reading back begins.
-    stored_to: Seq,
     /// How far the log goes, as far as is known.
     known: Arc<AtomicU64>,
     /// The log's level.
@@ -273,23 +270,45 @@ impl Writer {
             return Err(AppendError::OtherStream);
         }
         let known = self.known.load(Ordering::Relaxed);
-        let stored = self.store(subject, payload).await?;
+        let stored = self.store(subject, payload, Seq(known)).await?;
         if stored.seq.0 <= known {
             let seq = stored.seq.0;
             tracing::error!(queue = %self.queue, seq, known, "the log is another; not written on");
             self.is_other_stream = true;
             return Err(AppendError::OtherStream);
         }
-        self.stored_to = stored.seq;
         self.known.fetch_max(stored.seq.0, Ordering::Relaxed);
         Ok(stored)
     }
 
-    async fn store(&mut self, subject: String, payload: Bytes) -> Result<Stored, AppendError> {
+    /// Stores an entry behind `after`, however often it has to be sent.
+    async fn store(
+        &mut self,
+        subject: String,
+        payload: Bytes,
+        after: Seq,
+    ) -> Result<Stored, AppendError> {
         let mut id = self.next_id();
         let mut first_sent: Option<Instant> = None;
         let mut wait = RETRY_WAIT_MIN;
         loop {
+            if let Some(first) = first_sent
+                && clock::monotonic().duration_since(first) > SAME_ID_MAX
+            {
+                // The server may have forgotten the id: it is not sent again before it is known what came of it.
+                match self.read_back(&subject, &id, after).await {
+                    Some(Some(stored)) => return Ok(stored),
+                    Some(None) => {
+                        id = self.next_id();
+                        first_sent = None;
+                    }
+                    None => {
+                        tokio::time::sleep(wait).await;
+                        wait = (2 * wait).min(RETRY_WAIT_MAX);
+                        continue;
+                    }
+                }
+            }
             let mut headers = HeaderMap::new();
             headers.insert("Nats-Msg-Id", id.as_str());
             match self.log.publish(subject.clone(), headers, payload.clone()).await {
@@ -306,26 +325,14 @@ impl Writer {
                 }
                 Err(PublishError::Away) => {}
             }
-            if let Some(first) = first_sent
-                && clock::monotonic().duration_since(first) > SAME_ID_MAX
-            {
-                match self.read_back(&subject, &id).await {
-                    Some(Some(stored)) => return Ok(stored),
-                    Some(None) => {
-                        id = self.next_id();
-                        first_sent = None;
-                    }
-                    None => {}
-                }
-            }
             tokio::time::sleep(wait).await;
             wait = (2 * wait).min(RETRY_WAIT_MAX);
         }
     }
 
     /// Looks for an entry with this message id. `None` when the log can't be read now.
-    async fn read_back(&self, subject: &str, id: &str) -> Option<Option<Stored>> {
-        let mut next = Seq(self.stored_to.0 + 1);
+    async fn read_back(&self, subject: &str, id: &str, after: Seq) -> Option<Option<Stored>> {
+        let mut next = Seq(after.0 + 1);
         loop {
             // Of the leader: what has not come to a follower yet would be written twice.
             let Some(found) = self.log.get_of_leader(&self.queue, next, subject).await.ok()? else {

@@ -27,8 +27,10 @@ pub(super) enum Meaning {
     Full,
     /// Not stored, and it passes: no leader, no quorum, too much at once, starting.
     Passes,
-    /// There is no such stream, or no message from there on.
+    /// There is no such stream.
     Missing,
+    /// There is no message from there on.
+    Nothing,
     /// There is a stream of this name already.
     Exists,
     /// Not stored, and it would not be next time.
@@ -37,7 +39,7 @@ pub(super) enum Meaning {
 
 /// Every code that something of ours can be answered with.
 const MEANINGS: [(u32, Meaning); 37] = {
-    use Meaning::{Exists, Full, Missing, OtherFirst, Passes, Refused, UnderWay};
+    use Meaning::{Exists, Full, Missing, Nothing, OtherFirst, Passes, Refused, UnderWay};
     [
         // Appends.
         // The last sequence on the fence's subjects is another.
@@ -78,8 +80,7 @@ const MEANINGS: [(u32, Meaning); 37] = {
         // Streams.
         (10_058, Exists),
         (10_059, Missing),
-        // No message from there on.
-        (10_037, Missing),
+        (10_037, Nothing),
         // Peers, replicas, limits and accounts that are set up otherwise.
         (10_005, Refused),
         (10_027, Refused),

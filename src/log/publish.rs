@@ -87,7 +87,9 @@ fn read_ack(payload: &[u8]) -> Result<Stored, PublishError> {
             Meaning::UnderWay => PublishError::Unknown,
             Meaning::Full => PublishError::Full,
             Meaning::Passes | Meaning::Missing => PublishError::Away,
-            Meaning::Exists | Meaning::Refused => PublishError::Refused(error.description),
+            Meaning::Exists | Meaning::Nothing | Meaning::Refused => {
+                PublishError::Refused(error.description)
+            }
         }),
     }
 }

@@ -236,9 +236,11 @@ impl From<ApiFailure> for StreamError {
             ApiFailure::Api(error) => match error.meaning() {
                 Meaning::Missing => Self::Missing,
                 Meaning::Passes | Meaning::UnderWay => Self::Away(error.description),
-                Meaning::OtherFirst | Meaning::Full | Meaning::Exists | Meaning::Refused => {
-                    Self::Refused(error.description)
-                }
+                Meaning::OtherFirst
+                | Meaning::Full
+                | Meaning::Exists
+                | Meaning::Nothing
+                | Meaning::Refused => Self::Refused(error.description),
             },
         }
     }

@@ -82,7 +82,8 @@ fn start(
 ) -> mpsc::Receiver<Heard> {
     let (to_reader, reader) = mpsc::channel(BATCHES_WAITING_MAX);
     let (log, queue) = (log.clone(), queue.clone());
-    let tail = Tail { log, queue, next, identity, last, short_since: None, to_reader };
+    let tail =
+        Tail { log, queue, next, identity, last, short_since: None, halted: None, to_reader };
     let stopping = shutdown.clone();
     shutdown.spawn(async move {
         tokio::select! {
@@ -144,6 +145,8 @@ struct Tail {
     last: Option<(Seq, At)>,
     /// Since when the stream has ended before what was read of it already.
     short_since: Option<Instant>,
+    /// Why the reader must not go on, as it was told.
+    halted: Option<Halt>,
     to_reader: mpsc::Sender<Heard>,
 }
 
@@ -157,12 +160,11 @@ impl Tail {
             return;
         };
         let mut away_since = None;
-        let mut halted = None;
         loop {
             let connection = self.log.connections();
             let seen = match self.look().await {
                 Ok(()) => {
-                    (away_since, halted) = (None, None);
+                    (away_since, self.halted) = (None, None);
                     self.listen(&mut live, connection).await
                 }
                 Err(not) => Err(not),
@@ -171,15 +173,18 @@ impl Tail {
                 Ok(()) => Ok(()),
                 Err(Halted::Done) => Err(Done),
                 Err(Halted::For(halt)) => {
-                    let told = match halted.as_ref() == Some(&halt) {
+                    away_since = None;
+                    let told = match self.halted.as_ref() == Some(&halt) {
                         true => Ok(()),
                         false => self.tell(Heard::Halt(halt.clone())).await,
                     };
-                    halted = Some(halt);
+                    self.halted = Some(halt);
                     tokio::time::sleep(INFO_EVERY).await;
                     told
                 }
                 Err(Halted::Away) => {
+                    // Whoever hears this has to be told again.
+                    self.halted = None;
                     let since = *away_since.get_or_insert_with(clock::monotonic);
                     let told = self.tell(Heard::Away(since)).await;
                     tokio::time::sleep(INFO_EVERY / 4).await;
@@ -216,6 +221,7 @@ impl Tail {
         }
         self.short_since = None;
         self.check_last().await?;
+        self.check_gap().await?;
         let last = info.last;
         self.tell(Heard::Info(info)).await?;
         while self.next <= last {
@@ -239,6 +245,21 @@ impl Tail {
         let there = there.map_err(|FetchError| Halted::Away)?;
         let is_same = there.first().is_some_and(|there| (there.seq, there.stored) == (seq, stored));
         if is_same { Ok(()) } else { Err(Halted::For(Halt::OtherStream)) }
+    }
+
+    /// Looks whether what was missing is there now, before it is told that all is well.
+    async fn check_gap(&self) -> Result<(), Halted> {
+        if !matches!(self.halted, Some(Halt::Gap { .. })) {
+            return Ok(());
+        }
+        let there = self.log.fetch(&self.queue, self.next, 1).await;
+        let there = there.map_err(|FetchError| Halted::Away)?;
+        match there.first().map(|record| record.seq) {
+            Some(found) if found != self.next => {
+                Err(Halted::For(Halt::Gap { expected: self.next, found }))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Passes on what comes live, until the stream is to be looked at again: at the latest when it comes
@@ -385,7 +406,7 @@ impl Log {
         let read: SingleJson = serde_json::from_slice(&reply.payload).map_err(|_| FetchError)?;
         match (read.message, read.error) {
             (Some(message), _) => Ok(Some(message)),
-            (None, Some(error)) if error.meaning() == Meaning::Missing => Ok(None),
+            (None, Some(error)) if error.meaning() == Meaning::Nothing => Ok(None),
             (None, _) => Err(FetchError),
         }
     }

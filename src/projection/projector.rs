@@ -192,6 +192,10 @@ impl Projector {
     }
 
     fn halt(&mut self, halt: Halt) {
+        // One that stays is not forgotten for one that may pass.
+        if self.halted.as_ref().is_some_and(|halted| !halted.can_pass()) {
+            return;
+        }
         let seq = self.fold.line().seq().0;
         tracing::error!(queue = %self.queue, seq, reason = %halt, "halted");
         self.halted = Some(halt);
@@ -228,7 +232,7 @@ impl Projector {
             return;
         }
         // What the log can't confirm is no fresh news.
-        if self.deltas.is_empty() && self.is_away() {
+        if self.deltas.is_empty() && self.halted.is_none() && self.is_away() {
             return;
         }
         let mut deltas = std::mem::take(&mut self.deltas).into_iter().peekable();

@@ -77,6 +77,9 @@ async fn ready(State(workers): State<Workers>) -> Response {
     if !workers.log.is_connected() {
         readiness.lacks("the log can't be reached");
     }
+    if !workers.beats.is_listed() {
+        readiness.lacks("it is not known yet which queues there are");
+    }
     if let Some(why) = workers.signing.keys.fault() {
         readiness.lacks(&format!("signing_key_file: {why}"));
     }
@@ -106,13 +109,17 @@ async fn list(State(workers): State<Workers>) -> Result<Response, Problem> {
     }
     let queues: Vec<QueueId> = workers.queues.lock().await.keys().cloned().collect();
     let (mut shown, mut reserved) = (Vec::new(), 0);
-    for queue in &queues {
+    // All at once: one that can't be folded to its end is waited for, and holds up no other.
+    let settling = queues.iter().map(|queue| async {
         let worker = workers.start(queue).await;
-        // Of one that can't be folded to its end it is told what is known.
-        let one = match settled(&worker).await {
-            Ok(one) => one,
-            Err(problem) => worker.show().await.filter(|one| one.configured).ok_or(problem)?,
-        };
+        match settled(&worker).await {
+            Ok(one) => Ok(one),
+            // Of it is told what is known.
+            Err(why) => worker.show().await.filter(|one| one.configured).ok_or(why),
+        }
+    });
+    for (queue, one) in queues.iter().zip(futures_util::future::join_all(settling).await) {
+        let one = one?;
         // The log of a deleted queue stays, and its room with it.
         reserved += one.log_bytes.map_or(0, |(_, max)| max);
         if one.configured && one.state != QueueState::Deleted {

@@ -94,22 +94,26 @@ impl Lookups {
     }
 }
 
-async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
-    let question = PlaceQuestion {
-        visitors: batch.iter().map(|wanted| Id(wanted.visitor.0)).collect(),
-        at_least: batch.iter().map(|wanted| wanted.at_least.0).max().unwrap_or(0),
-    };
-    // Whoever has waited longest is not to wait for the others' time.
-    let until = batch.iter().map(|wanted| wanted.until).min().unwrap_or_else(clock::monotonic);
+async fn ask(log: &Log, queue: &QueueId, mut batch: Vec<Wanted>) {
     let answer = loop {
+        let question = PlaceQuestion {
+            visitors: batch.iter().map(|wanted| Id(wanted.visitor.0)).collect(),
+            at_least: batch.iter().map(|wanted| wanted.at_least.0).max().unwrap_or(0),
+        };
         let answer = tokio::time::timeout(ATTEMPT_MAX, log.ask(queue, "place", &question)).await;
         let answer: Result<PlaceAnswer, AskError> = answer.unwrap_or(Err(AskError::Nobody));
         // Our connection or the projector's may just be lost, and is there again in a moment.
-        let passes =
-            matches!(answer, Err(AskError::Nobody | AskError::Refused(Refusal::LogUnavailable)));
-        if !passes || clock::monotonic() + ASK_AGAIN >= until {
+        let Err(error @ (AskError::Nobody | AskError::Refused(Refusal::LogUnavailable))) = answer
+        else {
             break answer;
+        };
+        let again = clock::monotonic() + ASK_AGAIN;
+        let (late, in_time) = batch.into_iter().partition(|wanted| wanted.until <= again);
+        answer_all(late, error);
+        if in_time.is_empty() {
+            return;
         }
+        batch = in_time;
         tokio::time::sleep(ASK_AGAIN).await;
     };
     let answer = answer.and_then(|answer| {
@@ -133,11 +137,14 @@ async fn ask(log: &Log, queue: &QueueId, batch: Vec<Wanted>) {
                 let _ = wanted.done.send(Ok(found));
             }
         }
-        Err(error) => {
-            for wanted in batch {
-                let _ = wanted.done.send(Err(error));
-            }
-        }
+        Err(error) => answer_all(batch, error),
+    }
+}
+
+fn answer_all(batch: Vec<Wanted>, error: AskError) {
+    for wanted in batch {
+        // The socket may be gone; then nobody needs to know.
+        let _ = wanted.done.send(Err(error));
     }
 }
 

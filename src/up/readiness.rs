@@ -32,7 +32,7 @@ pub(super) fn wait_for(asked: &Asked) -> Option<String> {
         .timeout_global(Some(ANSWER_WAIT_MAX))
         .build()
         .into();
-    let mut waiting = Waiting { asked, agent, demo_is_due: asked.is_new, listed: None };
+    let mut waiting = Waiting { asked, agent, demo_is_due: asked.is_new, listed_since: None };
     let mut told = clock::monotonic();
     loop {
         let missing = match waiting.look() {
@@ -52,8 +52,8 @@ struct Waiting<'a> {
     asked: &'a Asked,
     agent: ureq::Agent,
     demo_is_due: bool,
-    /// Which queues there are, and since when that is known.
-    listed: Option<(Vec<String>, Instant)>,
+    /// Since when it is known which queues there are.
+    listed_since: Option<Instant>,
 }
 
 impl Waiting<'_> {
@@ -63,25 +63,30 @@ impl Waiting<'_> {
             self.make_demo()?;
             self.demo_is_due = false;
         }
-        if self.listed.is_none() {
-            self.listed = Some((self.list()?, clock::monotonic()));
-        }
+        let queues = self.queues()?;
+        let since = *self.listed_since.get_or_insert_with(clock::monotonic);
+        let is_late = clock::monotonic().duration_since(since) > QUEUE_WAIT_MAX;
         let (status, ready) = self.get(&format!("{}/readyz", self.asked.node))?;
-        let Some((queues, since)) = &self.listed else { return Ok(None) };
         if status != 200 {
             return Err(format!("the node: {}", text(&ready, "reasons")));
         }
-        let is_late = clock::monotonic().duration_since(*since) > QUEUE_WAIT_MAX;
-        for queue in queues {
+        let (mut served, mut missing) = (Vec::new(), None);
+        for queue in &queues {
             // Asking for it lets the node take it up.
-            let url = format!("{}/api/queues/{queue}", self.asked.node);
-            let (status, answer) = self.get(&url)?;
-            if status != 200 && !is_late {
-                return Err(format!("queue {queue}: {}", text(&answer, "detail")));
+            let (status, answer) = self.get(&format!("{}/api/queues/{queue}", self.asked.node))?;
+            match status {
+                200 => served.push(queue),
+                _ => missing = Some(format!("queue {queue}: {}", text(&answer, "detail"))),
             }
         }
-        let is_demo = |queue: &&String| *queue == DEMO;
-        Ok(queues.iter().find(is_demo).or_else(|| queues.first()).cloned())
+        match missing {
+            // The others are not to wait for it.
+            Some(missing) if !is_late || served.is_empty() => Err(missing),
+            Some(_) | None => {
+                let demo = served.iter().find(|queue| **queue == DEMO);
+                Ok(demo.or_else(|| served.first()).map(|queue| (*queue).clone()))
+            }
+        }
     }
 
     /// Makes the queue that a new folder begins with. Where it can't be made, the reason is told, and all
@@ -106,15 +111,20 @@ impl Waiting<'_> {
         }
     }
 
-    /// The queues that there are.
-    fn list(&self) -> Result<Vec<String>, String> {
-        let (status, list) = self.get(&format!("{}/admin/queues", self.asked.operator))?;
-        if status != 200 {
-            return Err(format!("admission: {}", text(&list, "detail")));
+    /// The queues that there are, as admission knows them, whatever it can do for each.
+    fn queues(&self) -> Result<Vec<String>, String> {
+        let (_, ready) = self.get(&format!("{}/readyz", self.asked.operator))?;
+        let reasons = ready.get("reasons").and_then(Value::as_array).into_iter().flatten();
+        let is_of_one =
+            |reason: &&Value| reason.as_str().is_some_and(|it| it.starts_with("queue "));
+        match (
+            ready.get("queues").and_then(Value::as_object),
+            reasons.clone().find(|it| !is_of_one(it)),
+        ) {
+            (Some(queues), None) => Ok(queues.keys().cloned().collect()),
+            (_, Some(reason)) => Err(format!("admission: {reason}")),
+            (None, None) => Err("admission: no answer".to_owned()),
         }
-        let queues = list.get("queues").and_then(Value::as_array);
-        let name = |queue: &Value| Some(queue.get("queue")?.as_str()?.to_owned());
-        Ok(queues.into_iter().flatten().filter_map(name).collect())
     }
 
     fn get(&self, url: &str) -> Result<(u16, Value), String> {

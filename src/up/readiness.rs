@@ -15,6 +15,8 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 const DEMO: &str = "demo";
+/// What is said of a queue that can be served.
+const READY: &str = "ready";
 
 /// What is asked whether it is ready.
 pub(super) struct Asked {
@@ -71,7 +73,12 @@ impl Waiting<'_> {
             return Err(format!("the node: {}", text(&ready, "reasons")));
         }
         let (mut served, mut missing) = (Vec::new(), None);
-        for queue in &queues {
+        for (queue, at_admission) in &queues {
+            if at_admission != READY {
+                // It is not folded yet, and may be one that was deleted.
+                missing = Some(format!("queue {queue}: {at_admission}"));
+                continue;
+            }
             // Asking for it lets the node take it up.
             let (status, answer) = self.get(&format!("{}/api/queues/{queue}", self.asked.node))?;
             match status {
@@ -111,8 +118,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// The queues that there are, as admission knows them, whatever it can do for each.
-    fn queues(&self) -> Result<Vec<String>, String> {
+    /// The queues that there are, and what admission says of each: that it is ready, or why not.
+    fn queues(&self) -> Result<Vec<(String, String)>, String> {
         let (_, ready) = self.get(&format!("{}/readyz", self.asked.operator))?;
         let reasons = ready.get("reasons").and_then(Value::as_array).into_iter().flatten();
         let is_of_one =
@@ -121,7 +128,10 @@ impl Waiting<'_> {
             ready.get("queues").and_then(Value::as_object),
             reasons.clone().find(|it| !is_of_one(it)),
         ) {
-            (Some(queues), None) => Ok(queues.keys().cloned().collect()),
+            (Some(queues), None) => {
+                let state = |state: &Value| state.as_str().unwrap_or_default().to_owned();
+                Ok(queues.iter().map(|(queue, it)| (queue.clone(), state(it))).collect())
+            }
             (_, Some(reason)) => Err(format!("admission: {reason}")),
             (None, None) => Err("admission: no answer".to_owned()),
         }

@@ -39,6 +39,9 @@ const LISTEN_MIN: Duration = Duration::from_secs(3);
 /// Nodes that are kept in mind because they were heard; beside them those that the log has people on. A crowd
 /// of ten million needs half as many.
 const NODES_MAX: usize = 1_024;
+/// The turn is given up for a decision that is stuck no more often than this: where the others can't write it
+/// either, all other queues would wait a moment each time.
+const GIVE_UP_EVERY: Duration = Duration::from_secs(300);
 /// How often it is seen which are gone.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Projectors and workers that are kept in mind: far more than anybody runs.
@@ -65,6 +68,8 @@ struct Heard {
     folding: BTreeSet<QueueId>,
     /// Those of which a decision has been under way for too long.
     stuck: BTreeSet<QueueId>,
+    /// When the turn was last given up for one.
+    gave_up: Option<Instant>,
     /// When each node was heard last; of one never heard, when it was first asked about.
     nodes: BTreeMap<NodeId, Instant>,
     /// Who else reads logs, as role and id: when each was heard last, and up to which level it can.
@@ -195,12 +200,16 @@ impl Beats {
     }
 
     /// A decision of this queue has been under way for too long, or has come to its end. Another worker is
-    /// given the turn, once for each time; where there is none, the other queues are not to wait for it.
+    /// given the turn; where there is none, the other queues are not to wait for it.
     pub(super) fn stuck(&self, queue: &QueueId, is_stuck: bool) {
         let mut heard = self.heard();
         if is_stuck {
             heard.stuck.insert(queue.clone());
-            heard.turn.give_up(clock::monotonic());
+            let now = clock::monotonic();
+            if heard.gave_up.is_none_or(|at| now.duration_since(at) >= GIVE_UP_EVERY) {
+                heard.gave_up = Some(now);
+                heard.turn.give_up(now);
+            }
         } else {
             heard.stuck.remove(queue);
         }
@@ -349,6 +358,7 @@ impl Heard {
             is_listed: false,
             folding: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            gave_up: None,
             nodes: BTreeMap::new(),
             readers: BTreeMap::new(),
             swept: None,

@@ -74,11 +74,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Whether this worker could decide, and whether it does.
 async fn ready(State(workers): State<Workers>) -> Response {
     let mut readiness = Readiness::default();
+    let active = [("active", workers.beats.is_active().into())];
     if !workers.log.is_connected() {
         readiness.lacks("the log can't be reached");
     }
     if !workers.beats.is_listed() {
+        // A part of them would be taken for all.
         readiness.lacks("it is not known yet which queues there are");
+        return readiness.answer(&active);
     }
     if let Some(why) = workers.signing.keys.fault() {
         readiness.lacks(&format!("signing_key_file: {why}"));
@@ -93,7 +96,7 @@ async fn ready(State(workers): State<Workers>) -> Response {
         };
         readiness.queue(queue.as_str(), why);
     }
-    readiness.answer(&[("active", workers.beats.is_active().into())])
+    readiness.answer(&active)
 }
 
 /// What every node counts, in Prometheus' text format.

@@ -220,6 +220,8 @@ impl Worker {
             && in_flight.is_refused(error)
         {
             tracing::error!(queue = %self.queue, %error, "a decision was not taken");
+            // The log is there, and would tell another worker the same.
+            self.unsettled_since = None;
             if let Some(in_flight) = self.take_unsent() {
                 let why = Refused::Gate(Refusal::LogUnavailable);
                 in_flight.commands.into_iter().for_each(|command| command.refuse(why));

@@ -46,7 +46,7 @@ impl Log {
         if let Some((user, password)) = servers.first().and_then(identity) {
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
-        let spread = 0.5 + f64::from(ids::node().0[0]) / 255.0;
+        let spread = 0.5 + f64::from(ids::node().0[0]) / 510.0;
         let (to_connected, connected) = watch::channel(());
         let options = options
             .name(name)

@@ -53,8 +53,8 @@ impl Log {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Stored, PublishError> {
-        // Without a connection the client would keep the message and send it later.
         let connection = self.connections();
+        // Without a connection the client would keep the message and send it later.
         if !self.is_connected() {
             return Err(PublishError::Away);
         }

@@ -34,7 +34,7 @@ const FRAME_EVERY: Duration = Duration::from_millis(10);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// A log that has been away for so long is not only changing its leader: nodes hear no more that all is as it
 /// was, and say that their numbers may be old.
-const AWAY_MAX: Duration = Duration::from_secs(2);
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct Projector {
     pub(super) log: Log,
@@ -271,7 +271,7 @@ impl Projector {
     /// Whether the log has been away for longer than a change of its leader takes.
     fn is_away(&self) -> bool {
         let now = clock::monotonic();
-        self.away_since.is_some_and(|since| now.duration_since(since) > AWAY_MAX)
+        self.away_since.is_some_and(|since| now.duration_since(since) > UNCONFIRMED_MAX)
     }
 
     /// Whether the line is about as far as the log.

@@ -120,21 +120,18 @@ impl Waiting<'_> {
 
     /// The queues that there are, and what admission says of each: that it is ready, or why not.
     fn queues(&self) -> Result<Vec<(String, String)>, String> {
-        let (_, ready) = self.get(&format!("{}/readyz", self.asked.operator))?;
-        let reasons = ready.get("reasons").and_then(Value::as_array).into_iter().flatten();
-        let is_of_one =
-            |reason: &&Value| reason.as_str().is_some_and(|it| it.starts_with("queue "));
-        match (
-            ready.get("queues").and_then(Value::as_object),
-            reasons.clone().find(|it| !is_of_one(it)),
-        ) {
-            (Some(queues), None) => {
-                let state = |state: &Value| state.as_str().unwrap_or_default().to_owned();
-                Ok(queues.iter().map(|(queue, it)| (queue.clone(), state(it))).collect())
-            }
-            (_, Some(reason)) => Err(format!("admission: {reason}")),
-            (None, None) => Err("admission: no answer".to_owned()),
+        let (status, ready) = self.get(&format!("{}/readyz", self.asked.operator))?;
+        let queues = ready.get("queues").and_then(Value::as_object);
+        let queues = queues
+            .into_iter()
+            .flatten()
+            .map(|(queue, state)| (queue.clone(), state.as_str().unwrap_or_default().to_owned()));
+        let queues: Vec<(String, String)> = queues.collect();
+        // It names none before it knows all.
+        if status != 200 && queues.is_empty() {
+            return Err(format!("admission: {}", text(&ready, "reasons")));
         }
+        Ok(queues)
     }
 
     fn get(&self, url: &str) -> Result<(u16, Value), String> {

@@ -132,11 +132,22 @@ mod tests {
                     turn.hear(NodeId([id.parse().unwrap(); 16]), how == "decides", now);
                 }
                 None if what == "ask" => {}
+                None if what == "stuck" => turn.give_up(now),
                 None => turn.look(what != "deaf", what == "read", now),
             }
             told.push(if turn.is_active(now) { "yes" } else { "no" });
         }
         told.join(" ")
+    }
+
+    #[test]
+    fn whoever_is_stuck_lets_another_go_on_and_goes_on_itself_where_there_is_none() {
+        assert_eq!(turns("0 look, 600 look, 700 stuck, 750 look"), "no yes yes yes");
+        let story = "0 look, 600 look, 650 9 waits, 700 stuck, 750 read, 800 9 decides, 3700 read";
+        assert_eq!(turns(story), "no yes yes no no no no");
+        // The other does not: whoever is stuck comes last, and comes.
+        let story = "0 look, 600 look, 650 9 waits, 700 stuck, 750 read, 4700 read, 4750 read";
+        assert_eq!(turns(story), "no yes yes no no no yes");
     }
 
     #[test]
